@@ -1,0 +1,159 @@
+"""The Python interface: what `memfs.open` gives."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from types import TracebackType
+
+from memfs import backends
+from memfs.errors import AbsentMemory, MemfsError, not_found
+from memfs.facts import regions, segments, threads
+from memfs.facts.regions import Region
+from memfs.facts.threads import Thread
+from memfs.image import Image, Note, Segment
+from memfs.io.sparse import ZeroFilled
+from memfs.tree import options, process
+from memfs.tree.node import Dir, File, Link, Node
+
+
+class OpenImage:
+    """An opened memory image. Use it as a context manager, or call `close`. Any thread may use it."""
+
+    def __init__(self, image: Image, settings: options.Settings) -> None:
+        self.image = image
+        self._settings = settings
+        self._space = ZeroFilled(image.space) if settings.absent_as_zero else image.space
+        self._root: Dir | None = None
+
+    def __enter__(self) -> OpenImage:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the source."""
+        self.image.close()
+
+    def read(self, address: int, size: int, fill: bytes | None = None) -> bytes:
+        """`size` bytes at an address.
+
+        Bytes that the image does not have raise AbsentMemory, unless `fill`, one byte, stands for them. Raises
+        MemfsError (EIO) where reading failed, ValueError for a negative size or a longer `fill`."""
+        if size < 0 or (fill is not None and len(fill) != 1):
+            raise ValueError("size must not be negative, fill must be one byte")
+        if fill is None:
+            out = bytearray(self._check(address, size))
+            self._fill(address, memoryview(out), None)
+            return builtins.bytes(out)
+        out = bytearray(fill) * size
+        self._fill(address, memoryview(out), fill)
+        return builtins.bytes(out)
+
+    def _check(self, address: int, size: int) -> int:
+        """`size`, if all of it is there: a size out of a damaged image must not cost memory first."""
+        tally = self._space.tally(address, address + size) if address >= 0 else None
+        if address < 0 or (tally is not None and tally.data + tally.zero < size):
+            for run in self._space.runs(max(0, address), max(0, address) + size):
+                if run.state >= 2:
+                    raise AbsentMemory(run.start, gap=run.state == 3)
+            raise AbsentMemory(address, gap=True)
+        return size
+
+    def _fill(self, address: int, buffer: memoryview, fill: bytes | None) -> None:
+        done = 0
+        while done < len(buffer):
+            try:
+                done += self._space.readinto(address + done, buffer[done:])
+            except AbsentMemory:
+                if fill is None:
+                    raise
+                done = next(iter(self._space.runs(address + done, address + len(buffer)))).end - address
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """What the container says: program headers, those with bytes."""
+        return segments.listed(self.image)
+
+    @property
+    def regions(self) -> Sequence[Region]:
+        """Memory by meaning, by address."""
+        return regions.regions(self.image)
+
+    @property
+    def threads(self) -> Sequence[Thread]:
+        """The threads, the one that crashed first."""
+        return threads.threads(self.image)
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """The notes in the order of the image."""
+        return self.image.notes
+
+    @property
+    def tree(self) -> Dir:
+        """The root directory, as a mount shows it."""
+        if self._root is None:
+            self._root = process.root(self.image, self._settings.absent_as_zero)
+        return self._root
+
+    def node(self, path: str) -> Node:
+        """The node at a path of the tree; links that stay inside the tree are followed before the last component.
+
+        Raises MemfsError (ENOENT, ENOTDIR)."""
+        return resolve(self.tree, path)
+
+    def cat(self, path: str) -> builtins.bytes:
+        """The bytes of a file of the tree."""
+        node = self.node(path)
+        if not isinstance(node, File):
+            raise MemfsError("this is not a file", subject=path)
+        reader = node.open()
+        out = bytearray(reader.size)
+        done = reader.readinto(0, memoryview(out)) if out else 0
+        if done < len(out):
+            reader.readinto(done, memoryview(out)[done:])
+        return builtins.bytes(out)
+
+
+def open(source: str, **settings: str | bool | None) -> OpenImage:
+    """Open a memory image: an ELF core. `settings` are the options that stand behind `-o`: absent="zero".
+
+    Raises MemfsError, whose text says what, why and what to do; TypeError for an option that does not exist."""
+    chosen = options.from_keywords(settings)
+    return OpenImage(backends.open_source(source), chosen)
+
+
+def resolve(root: Dir, path: str) -> Node:
+    """The node at a path; `.` and `..` work, and links inside the tree, but not the one that the path ends with."""
+    import errno
+
+    trail: list[Dir] = [root]
+    parts = [part for part in path.split("/") if part]
+    budget = 40
+    node: Node = root
+    while parts:
+        part = parts.pop(0)
+        if isinstance(node, Link):
+            budget -= 1
+            if node.target.startswith("/") or not budget:
+                raise MemfsError("a link out of the image is not followed", errno=errno.ELOOP, subject=path)
+            parts = [*node.target.split("/"), part, *parts]
+            node = trail[-1]
+            continue
+        if not isinstance(node, Dir):
+            raise MemfsError("a part of the path is not a directory", errno=errno.ENOTDIR, subject=path)
+        if part in ("", "."):
+            continue
+        if part == "..":
+            trail = trail[:-1] or [root]
+            node = trail[-1]
+            continue
+        try:
+            node = node.lookup(part)
+        except MemfsError as error:
+            raise not_found(path) from error
+        if isinstance(node, Dir):
+            trail.append(node)
+    return node

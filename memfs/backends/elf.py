@@ -1,0 +1,328 @@
+"""ELF cores: of any class, byte order, machine and system; whole, cut off or damaged.
+
+Sources: gABI chapters 4 and 5; fs/binfmt_elf.c, Linux 6.12. An ET_CORE is never refused for what is wrong behind
+its ELF header: what can be read is shown, and `warnings` say the rest."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from memfs import arch
+from memfs.arch import linux
+from memfs.elf import header, names, notes
+from memfs.elf.linux import MappedFile, parse_file_note
+from memfs.errors import MemfsError
+from memfs.image import Image, Mapping, Note, Segment, Space, Target, Task
+from memfs.io.file import FileSource
+from memfs.io.sparse import Extent, ExtentSpace, LazySpace, flatten, load_extents
+
+_TABLE_FLOOR = 64 << 20
+"""A program header table of up to this many bytes is read even if the filesystem says that less is allocated."""
+
+_NOT_CORES = {
+    1: "an object file (ET_REL)",
+    2: "an executable (ET_EXEC)",
+    3: "a shared library or a position-independent executable (ET_DYN)",
+}
+
+_SYSTEMS = (("FreeBSD", "freebsd"), ("NetBSD-CORE", "netbsd"), ("OpenBSD", "openbsd"), ("QNX", "qnx"), ("LINUX", "linux"))
+_SOLARIS_TYPES = {5, 10, 13, 15, 16, 17}  # PLATFORM, PSTATUS, PSINFO, UTSNAME, LWPSTATUS, LWPSINFO
+
+
+def open_image(source: FileSource) -> Image:
+    """The Image of an ELF core. Raises MemfsError for what is none."""
+    warnings: list[str] = []
+    elf = _read_headers(source, _read_ehdr(source), warnings)
+    note_list = list(_read_notes(source, elf, warnings))
+    ehdr = elf.ehdr
+    target = Target(
+        ehdr.e_machine, arch.arch_name(ehdr.e_machine, ehdr.bits), ehdr.bits, ehdr.order, _system(note_list)
+    )
+    _warn_short(source, elf.headers, warnings)
+    limit = 1 << ehdr.bits
+    return Image(
+        kind="process-core",
+        format=f"ELF{ehdr.bits} core",
+        target=target,
+        source=source,
+        space=LazySpace(lambda: ExtentSpace(source, flatten(_all_extents(source, elf.headers), limit))),
+        segments=elf.headers,
+        notes=note_list,
+        process=CoreProcess(source, target, elf.headers, note_list),
+        segment_space=lambda segment: _segment_space(source, segment, limit),
+        container=elf,
+        warnings=warnings,
+    )
+
+
+# -- headers -----------------------------------------------------------------------------------------------------
+
+
+def _read_ehdr(source: FileSource) -> header.Ehdr:
+    raw = source.read(0, header.EHDR_SIZE[64])
+    ehdr = header.parse_ehdr(raw)
+    if ehdr is None:
+        if len(raw) >= header.IDENT_SIZE and (raw[4] not in (1, 2) or raw[5] not in (1, 2)):
+            raise MemfsError(
+                "not a memory image",
+                f"its ELF header has the unknown class {raw[4]} and byte order {raw[5]}",
+                "is the file damaged?",
+                subject=source.path,
+            )
+        raise MemfsError(
+            f"the file ends after {len(raw)} bytes",
+            "that is inside the ELF header",
+            "it was cut off: copy it again",
+            subject=source.path,
+        )
+    if ehdr.e_type != names.ET_CORE:
+        what = _NOT_CORES.get(ehdr.e_type, f"an ELF file of type {ehdr.e_type:#x}")
+        raise MemfsError(
+            f"this is {what}",
+            "not a core",
+            "name the core that a process left, or take one with gcore PID",
+            subject=source.path,
+        )
+    return ehdr
+
+
+def _read_headers(source: FileSource, ehdr: header.Ehdr, warnings: list[str]) -> header.Elf:
+    """The program headers that can be read, and warnings about the others."""
+    phnum: int | None = ehdr.e_phnum
+    if ehdr.e_phnum == names.PN_XNUM:
+        section = _section(source, ehdr, 0)
+        phnum = section.info if section else None
+        if phnum is None:
+            warnings.append("e_phnum is PN_XNUM, but there is no section header 0 to hold the number")
+    stride, size = ehdr.e_phentsize, header.PHDR_SIZE[ehdr.bits]
+    claimed = names.PN_XNUM if phnum is None else phnum
+    if claimed and stride < size:
+        warnings.append(f"e_phentsize is {stride}, a program header has {size} bytes: none can be read")
+        claimed = 0
+    elif ehdr.e_phoff and stride < size and not claimed:
+        warnings.append(f"no program headers: e_phnum is 0 and e_phentsize {stride}")
+    table = b""
+    if claimed:
+        wanted = (claimed - 1) * stride + size
+        bound = max(source.allocated, _TABLE_FLOOR)
+        table = source.read(ehdr.e_phoff, min(wanted, bound)) if ehdr.e_phoff < source.size else b""
+    headers = header.ProgramHeaders(table, ehdr)
+    if phnum and claimed and len(headers) < phnum:
+        warnings.append(f"the program header table is cut off: {len(headers):,} of {phnum:,} can be read")
+    return header.Elf(ehdr, phnum, headers, len(table))
+
+
+def _section(source: FileSource, ehdr: header.Ehdr, index: int) -> header.Section | None:
+    size = header.SHDR_SIZE[ehdr.bits]
+    if not ehdr.e_shoff or (index and ehdr.e_shentsize < size):
+        return None
+    return header.parse_section(source.read(ehdr.e_shoff + index * ehdr.e_shentsize, size), ehdr)
+
+
+def _warn_short(source: FileSource, headers: header.ProgramHeaders, warnings: list[str]) -> None:
+    """Say how much of what the headers promise lies beyond the end of the file."""
+    sizes = zip(headers.offsets, headers.file_sizes, strict=True)
+    end = max((offset + size for offset, size in sizes if size), default=0)
+    if end > source.size:
+        beyond = sum(1 for o, s in zip(headers.offsets, headers.file_sizes, strict=True) if s and o + s > source.size)
+        plural = "s reach" if beyond > 1 else " reaches"
+        warnings.append(f"{end - source.size:,} bytes short: {beyond:,} segment{plural} beyond the end of the file")
+    if names.PT_LOAD not in headers.types:
+        warnings.append("no PT_LOAD: this core has no memory")
+
+
+# -- memory ------------------------------------------------------------------------------------------------------
+
+
+def _all_extents(source: FileSource, headers: header.ProgramHeaders) -> Iterator[Extent]:
+    for segment in headers:
+        if segment.type == names.PT_LOAD:
+            yield from load_extents(
+                segment.address, segment.file_size, segment.memory_size, segment.offset, source.size
+            )
+
+
+def _segment_space(source: FileSource, segment: Segment, limit: int) -> Space:
+    """The bytes of one segment, wherever other segments lie over it. Segments without addresses begin at 0."""
+    parts = load_extents(segment.address, segment.file_size, segment.memory_size, segment.offset, source.size)
+    return ExtentSpace(source, flatten(parts, limit))
+
+
+# -- notes -------------------------------------------------------------------------------------------------------
+
+
+def _read_notes(source: FileSource, elf: header.Elf, warnings: list[str]) -> Iterator[Note]:
+    """All notes, numbered through: of the PT_NOTEs, or of the SHT_NOTE sections where there are none."""
+    places = [
+        (segment.offset, segment.file_size, segment.alignment)
+        for index, type_ in enumerate(elf.headers.types)
+        if type_ == names.PT_NOTE
+        for segment in [elf.headers[index]]
+    ]
+    if not places:
+        places = list(_note_sections(source, elf.ehdr))
+        if not places:
+            warnings.append("no PT_NOTE: no threads, registers or names of files")
+    count = 0
+    for offset, size, alignment in places:
+        there = max(0, min(size, source.size - offset))
+        for note in notes.iter_notes(source.read, elf.ehdr.prefix, offset, there, alignment, warnings.append):
+            if count >= notes.NOTES_AT_MOST:
+                return
+            yield note._replace(number=count)
+            count += 1
+
+
+def _note_sections(source: FileSource, ehdr: header.Ehdr) -> Iterator[tuple[int, int, int]]:
+    for index in range(ehdr.e_shnum if ehdr.e_shentsize else 0):
+        section = _section(source, ehdr, index)
+        if section is None:
+            return
+        if section.type == names.SHT_NOTE and section.offset < source.size:
+            yield section.offset, section.size, section.alignment
+
+
+def _system(note_list: Sequence[Note]) -> str | None:
+    """The operating system, by whose name or types the notes go."""
+    owners = {note.owner.partition("@")[0] for note in note_list}
+    for owner, system in _SYSTEMS:
+        if owner in owners:
+            return system
+    if "CORE" not in owners:
+        return None
+    return "solaris" if any(n.owner == "CORE" and n.type in _SOLARIS_TYPES for n in note_list) else "linux"
+
+
+# -- the process -------------------------------------------------------------------------------------------------
+
+
+class CoreTask:
+    """A thread of a core: its PRSTATUS and the notes up to the next one."""
+
+    def __init__(self, source: FileSource, tid: int, own: Sequence[Note]) -> None:
+        self.tid = tid
+        self._source = source
+        self._notes = own
+
+    def regset(self, owner: str, type_: int) -> bytes | None:
+        return _desc(self._source, self._notes, owner, type_)
+
+
+class CoreProcess:
+    """What the notes of a Linux core say of its process. Other systems' notes are shown raw."""
+
+    def __init__(
+        self, source: FileSource, target: Target, headers: header.ProgramHeaders, note_list: Sequence[Note]
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._headers = headers
+        self._notes = note_list
+
+    def mappings(self) -> Sequence[Mapping]:
+        """The PT_LOADs by address, cut where NT_FILE names another file; then what NT_FILE alone knows."""
+        loads = [s for s in self._headers if s.type == names.PT_LOAD and (s.memory_size or s.file_size)]
+        loads.sort(key=lambda load: (load.address, load.number))
+        return merge_files(loads, self._files(), 1 << self._target.bits)
+
+    def _files(self) -> list[MappedFile]:
+        raw = self.regset("CORE", linux.NT_FILE)
+        if raw is None or self._target.os != "linux":
+            return []
+        files = parse_file_note(raw, self._target.prefix, self._target.word) or []
+        return disjoint(files)
+
+    def auxv(self) -> bytes:
+        owner, type_, skip = _AUXV.get(self._target.os or "", ("CORE", linux.NT_AUXV, 0))
+        return (self.regset(owner, type_) or b"")[skip:]
+
+    def regset(self, owner: str, type_: int) -> bytes | None:
+        return _desc(self._source, self._notes, owner, type_)
+
+    def tasks(self) -> Sequence[Task]:
+        if self._target.os != "linux":
+            return []
+        starts = [i for i, n in enumerate(self._notes) if n.owner == "CORE" and n.type == linux.NT_PRSTATUS]
+        out: list[Task] = []
+        for start, end in zip(starts, [*starts[1:], len(self._notes)], strict=True):
+            desc = self._source.read(self._notes[start].offset, min(self._notes[start].size, _DESC_AT_MOST))
+            status = linux.parse_status(desc, self._target)
+            if status is not None:
+                out.append(CoreTask(self._source, status.pid, self._notes[start:end]))
+        return out
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+_AUXV = {
+    # owner, type, and bytes before the vector (FreeBSD's procstat notes begin with the size of their structure)
+    "netbsd": ("NetBSD-CORE", 2, 0),
+    "openbsd": ("OpenBSD", 11, 0),
+    "freebsd": ("FreeBSD", 16, 4),
+}
+_DESC_AT_MOST = 1 << 24
+
+
+def _desc(source: FileSource, note_list: Sequence[Note], owner: str, type_: int) -> bytes | None:
+    """The descriptor of the first such note."""
+    for note in note_list:
+        if note.type == type_ and note.owner == owner:
+            return source.read(note.offset, min(note.size, _DESC_AT_MOST))
+    return None
+
+
+def disjoint(files: Sequence[MappedFile]) -> list[MappedFile]:
+    """Lines of NT_FILE by address, without those that overlap an earlier one: no kernel writes such."""
+    out: list[MappedFile] = []
+    for file in sorted(files):
+        if file.start < file.end and (not out or file.start >= out[-1].end):
+            out.append(file)
+    return out
+
+
+def merge_files(loads: Sequence[Segment], files: Sequence[MappedFile], limit: int) -> list[Mapping]:
+    """Mappings by address out of PT_LOADs (sorted) and lines of NT_FILE (sorted, disjoint).
+
+    A PT_LOAD is cut where another file begins; one that lies over an earlier PT_LOAD is not, as that would cost
+    the product of both. Files that no PT_LOAD covers are mappings too: gcore leaves text out."""
+    starts = [file.start for file in files]
+    covered = bytearray(len(files))
+    out: list[Mapping] = []
+    reached = 0
+    for load in loads:
+        end = min(limit, load.address + max(load.memory_size, load.file_size))
+        index = max(0, bisect_right(starts, load.address) - 1)
+        stop = end if load.address >= reached else load.address + 1
+        position = load.address
+        while index < len(files) and files[index].start < stop:
+            file = files[index]
+            if file.end > position:
+                covered[index] = 1
+                if file.start > position:
+                    out.append(_mapping(load, position, file.start, None))
+                position = min(end, file.end) if load.address >= reached else end
+                out.append(_mapping(load, max(file.start, load.address), position, file))
+            index += 1
+        if position < end:
+            out.append(_mapping(load, position, end, None))
+        reached = max(reached, end)
+    for index, file in enumerate(files):
+        if not covered[index] and file.start < limit:
+            out.append(Mapping(file.start, min(limit, file.end), None, file.offset, file.path, None, None))
+    out.sort(key=lambda mapping: mapping.start)
+    return out
+
+
+def _mapping(load: Segment, start: int, end: int, file: MappedFile | None) -> Mapping:
+    if file is None:
+        return Mapping(start, end, permissions(load.flags), None, None, None, load.number)
+    offset = file.offset + start - file.start
+    return Mapping(start, end, permissions(load.flags), offset, file.path, None, load.number)
+
+
+def permissions(flags: int) -> str:
+    """p_flags as /proc/PID/maps writes them. A core does not say what was shared: p."""
+    return ("r" if flags & 4 else "-") + ("w" if flags & 2 else "-") + ("x" if flags & 1 else "-") + "p"

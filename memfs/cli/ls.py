@@ -1,0 +1,91 @@
+"""memfs ls"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+import time
+from typing import Any
+
+from memfs.api import OpenImage
+from memfs.cli import common
+from memfs.tree.node import Dir, Link, Node
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-l", dest="long", action="store_true", help="modes, sizes, times and where links lead")
+    parser.add_argument("-R", dest="recursive", action="store_true", help="directories below, too")
+    parser.add_argument("--json", action="store_true", help="for programs: an array of objects")
+    common.add_source(parser)
+    parser.add_argument("path", metavar="PATH", nargs="?", default="", help="a directory or file of the tree")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    with common.open_image(arguments) as image:
+        node = image.node(arguments.path) if arguments.long else common.find(image, arguments.path)
+        if arguments.json:
+            _print_json(arguments, node)
+        elif isinstance(node, Dir):
+            _print_dir(arguments, image, node)
+        else:
+            _write(_line(arguments.path, node, image) if arguments.long else arguments.path)
+    return 0
+
+
+def _print_dir(arguments: argparse.Namespace, image: OpenImage, top: Dir) -> None:
+    first = True
+
+    def visit(path: str, node: Dir) -> None:
+        nonlocal first
+        if arguments.recursive:
+            _write(("" if first else "\n") + (path or ".") + ":")
+        first = False
+        if arguments.long:
+            for name, child in node.entries():
+                _write(_line(name, child, image))
+        else:
+            for name in node.names():
+                _write(name)
+
+    if arguments.recursive:
+        common.walk(arguments.path.strip("/"), top, visit)
+    else:
+        visit(arguments.path, top)
+
+
+def _line(name: str, node: Node, image: OpenImage) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(image.image.source.mtime_ns // 10**9))
+    target = f" -> {node.target}" if isinstance(node, Link) else ""
+    return f"{stat.filemode(common.mode(node))} {node.stat().size or 0:>16} {when} {name}{target}"
+
+
+def _print_json(arguments: argparse.Namespace, node: Node) -> None:
+    from memfs.tree import render
+
+    records: list[dict[str, Any]] = []
+
+    def visit(path: str, directory: Dir) -> None:
+        for name, child in directory.entries():
+            records.append(_record(os.path.join(path, name) if arguments.recursive else name, child))
+
+    if not isinstance(node, Dir):
+        records.append(_record(arguments.path, node))
+    elif arguments.recursive:
+        common.walk(arguments.path.strip("/"), node, visit)
+    else:
+        visit("", node)
+    sys.stdout.buffer.write(render.to_json(records))
+
+
+def _record(name: str, node: Node) -> dict[str, Any]:
+    info = node.stat()
+    out: dict[str, Any] = {"name": name, "kind": node.kind.name.lower(), "size": info.size, "data": info.data}
+    if isinstance(node, Link):
+        out["target"] = node.target
+    return out
+
+
+def _write(line: str) -> None:
+    sys.stdout.buffer.write(os.fsencode(line) + b"\n")

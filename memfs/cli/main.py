@@ -1,0 +1,105 @@
+"""memfs: the table of subcommands, and the one place where errors become a line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple, NoReturn
+
+from memfs import __version__
+from memfs.errors import MemfsError, from_os_error, printable
+
+
+class Command(NamedTuple):
+    """A subcommand: memfs.cli.NAME has `configure(parser)` and `run(arguments) -> exit status`."""
+
+    name: str
+    help: str
+
+
+COMMANDS = (
+    Command("mount", "show an image as files below a directory"),
+    Command("umount", "end a mount"),
+    Command("info", "what an image is, a fact a line"),
+    Command("ls", "list a directory of an image, without a mount"),
+    Command("cat", "print files of an image, without a mount"),
+    Command("cp", "copy out of an image, sparse, without a mount"),
+    Command("tree", "what there is below a mount, a file a line"),
+)
+
+EPILOG = """SOURCE is an ELF core of any machine and system.
+
+  memfs mount crash.core /mnt/c         then: ls, cat, strings, grep, xxd, gdb, ... below /mnt/c
+  memfs cat crash.core maps             the same files without a mount
+  memfs umount /mnt/c
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is one line and exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand. Returns the exit status: 1 for what failed, 2 for wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    command = next((c for c in COMMANDS if words and words[0] == c.name), None)
+    if command is None:
+        return _top(words)
+    module = import_module(f"memfs.cli.{command.name}")
+    parser = Parser(
+        prog=f"memfs {command.name}",
+        description=command.help,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args(words[1:])
+    try:
+        status: int = module.run(arguments)
+    except (MemfsError, OSError) as error:
+        if arguments.debug:
+            raise
+        complain(error, getattr(arguments, "source", ""))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def complain(error: MemfsError | OSError, source: str = "") -> None:
+    """One line on stderr: memfs: SOURCE: what; why; what to do."""
+    if isinstance(error, OSError):
+        name = error.filename if isinstance(error.filename, str) else ""
+        error = from_os_error(name, error)
+    named = not source or error.subject.startswith(source)
+    sys.stdout.flush()
+    print(f"memfs: {error}" if named else f"memfs: {printable(source)}: {error}", file=sys.stderr)
+
+
+def _top(words: Sequence[str]) -> int:
+    parser = Parser(
+        prog="memfs",
+        usage="memfs COMMAND [OPTION...] ARGUMENT...",
+        description="Any memory image is a directory.",
+        epilog="commands:\n"
+        + "".join(f"  {c.name:<8} {c.help}\n" for c in COMMANDS)
+        + "\nmemfs COMMAND --help says more.\n\n"
+        + EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"memfs {__version__}")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(words)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    known = ", ".join(c.name for c in COMMANDS)
+    parser.error(f"{arguments.command!r} is no command; there are {known}")

@@ -1,0 +1,50 @@
+"""Names of files made of names of things: what an attacker called a file must not leave the directory.
+
+`/` is %2F, `%` is %25, control characters and a leading dot are %-escaped; bytes that are no UTF-8 stay as they
+are (surrogates); a name that occurs again gets ~2; one that would be over 255 bytes is cut, and stays unique."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+_BYTES_AT_MOST = 255
+
+
+def escape(name: str) -> str:
+    """A name that can stand in a directory, of any length."""
+    out = "".join(_ESCAPES.get(c) or (c if c.isprintable() or ord(c) >= 0xA0 else _percent(c)) for c in name)
+    return "%2E" + out[1:] if out.startswith(".") else out
+
+
+_ESCAPES = {"/": "%2F", "%": "%25"}
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def fit(name: str, suffix: str = "") -> str:
+    """An escaped name with its suffix, in at most 255 bytes."""
+    raw = name.encode("utf-8", "surrogateescape")
+    tail = suffix.encode("utf-8", "surrogateescape")
+    if len(raw) + len(tail) > _BYTES_AT_MOST:
+        mark = b"~" + hashlib.sha256(raw).hexdigest()[:12].encode() + tail
+        kept = raw[: _BYTES_AT_MOST - len(mark)]
+        while kept and raw[len(kept)] & 0xC0 == 0x80:  # do not cut a character in two
+            kept = kept[:-1]
+        return (kept + mark).decode("utf-8", "surrogateescape")
+    return name + suffix
+
+
+def unique(names: Iterable[str]) -> Iterator[str]:
+    """File names in the same order: escaped, cut, with ~2, ~3 where one occurs again."""
+    count: dict[str, int] = {}
+    used: set[str] = set()
+    for name in map(escape, names):
+        number = count.get(name, 0) + 1
+        while (out := fit(name, "" if number == 1 else f"~{number}")) in used:
+            number += 1
+        count[name] = number
+        used.add(out)
+        yield out

@@ -1,0 +1,79 @@
+"""What `info` says of an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memfs import arch
+from memfs.facts import arguments, auxv, notes, regions, threads
+from memfs.image import Image, Tally, fact
+
+_OFFSET_END = (1 << 63) - 4096
+"""Where a file that is an address space ends: no offset is larger."""
+
+
+@fact
+def info(image: Image) -> dict[str, Any]:
+    """The fields of info.json, in the order in which `info` prints them."""
+    target = image.target
+    process = threads.psinfo(image)
+    words = arguments.arguments(image)
+    tally = total(image)
+    return {
+        "kind": image.kind,
+        "format": image.format,
+        "arch": target.arch,
+        "bits": target.bits,
+        "byte_order": target.order,
+        "os": target.os,
+        "source": image.source.path,
+        "size": image.source.size,
+        "pid": process.pid if process else None,
+        "ppid": process.ppid if process else None,
+        "comm": process.fname.decode("utf-8", "surrogateescape") if process else None,
+        "cmdline": _joined(words.cmdline),
+        "cmdline_source": words.source,
+        "exe": arguments.exe(image),
+        "threads": len(threads.threads(image)),
+        "signal": threads.signal_summary(image),
+        "segments": len(image.segments),
+        "regions": len(regions.regions(image)),
+        "notes": len(image.notes),
+        "data_bytes": tally.data if tally else None,
+        "zero_bytes": tally.zero if tally else None,
+        "absent_bytes": tally.absent if tally else None,
+        "warnings": [*image.warnings, *_warnings(image)],
+    }
+
+
+def total(image: Image) -> Tally | None:
+    """Bytes of the whole address space, each address counted once."""
+    return image.space.tally(0, 1 << image.target.bits)
+
+
+def _joined(cmdline: bytes | None) -> str | None:
+    if cmdline is None:
+        return None
+    return cmdline.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "surrogateescape")
+
+
+def _warnings(image: Image) -> list[str]:
+    """What is odd in what the image means; what is odd in its container is in `image.warnings`."""
+    out: list[str] = []
+    target = image.target
+    if image.notes and target.os != "linux":
+        out.append(f"notes of {target.os or 'an unknown system'} are shown raw: no threads or registers")
+    elif image.notes and arch.find(target) is None and threads.threads(image):
+        out.append(f"registers of {target.arch} are not decoded")
+    raw = [n for n in image.notes if (n.owner, n.type) in notes.DECODERS and target.os == "linux" and notes.decode(image, n) is None]
+    for note in raw[:8]:
+        out.append(f"note {note.number} ({note.owner}, {notes.type_name(note)}) is damaged: shown raw")
+    if target.os == "linux" and image.notes and not auxv.raw(image):
+        out.append("no auxiliary vector: stack, vdso and heap are named by registers alone")
+    high = image.space.tally(_OFFSET_END, 1 << 64) if target.bits == 64 else None
+    if high and any(high):
+        out.append(f"memory above {_OFFSET_END:#x} is not in mem, whose offsets end there: see segments, regions, at")
+    return out
+
+
+

@@ -1,0 +1,1 @@
+"""Bytes in, no formats: files and address spaces made of their pieces."""

@@ -1,0 +1,272 @@
+"""Nodes: directories, files and links, as every front (FUSE, the command line, Python) sees them.
+
+Names are str with surrogates for bytes that are no UTF-8 (os.fsencode gives the bytes). A node is immutable once
+made and may be used from any thread. Failures are MemfsErrors with the errno for the kernel."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from enum import Enum
+from typing import ClassVar, NamedTuple
+
+from memfs.errors import MemfsError, not_found
+from memfs.image import Space, State
+from memfs.io.cache import Cache
+
+SIZE_AT_MOST = (1 << 63) - 4096
+"""The largest size, and the end of every offset: the kernel adds to it and must stay below 2^63."""
+
+
+class Kind(Enum):
+    """What a node is; the value is what `ls -l` prints first."""
+
+    DIR = "d"
+    FILE = "-"
+    LINK = "l"
+
+
+class Policy(Enum):
+    """How long what a node says stays true."""
+
+    STATIC = 1  # for ever: the kernel may keep it
+    LIVE = 2  # for this moment
+
+
+class Stat(NamedTuple):
+    """Sizes in bytes. `size` is None where it would have to be worked out first; `data` is what st_blocks counts."""
+
+    kind: Kind
+    size: int | None
+    data: int
+
+
+class Node:
+    """What the tree is made of."""
+
+    kind: ClassVar[Kind]
+    policy: Policy = Policy.STATIC
+    key: Hashable = None
+
+    def stat(self, exact: bool = True) -> Stat:
+        """Kind and size; `exact=False` leaves the size out where it is costly."""
+        raise NotImplementedError
+
+    def xattrs(self) -> dict[str, str]:
+        """Extended attributes, by their full names."""
+        return {}
+
+
+class Dir(Node):
+    """A directory. Entries have numbers from 0 on, in listing order, so that 131,070 of them need no objects."""
+
+    kind = Kind.DIR
+
+    def stat(self, exact: bool = True) -> Stat:
+        return Stat(Kind.DIR, 0, 0)
+
+    def names(self) -> Sequence[str]:
+        """What a listing shows, in order."""
+        raise NotImplementedError
+
+    def child(self, index: int) -> Node:
+        """The node of names()[index]."""
+        raise NotImplementedError
+
+    def find(self, name: str) -> int | None:
+        """The number of a listed name."""
+        raise NotImplementedError
+
+    def unlisted(self, name: str) -> Node | None:
+        """A node that exists but that no listing shows."""
+        return None
+
+    def lookup(self, name: str) -> Node:
+        """A child by name. Raises MemfsError (ENOENT)."""
+        index = self.find(name)
+        node = self.child(index) if index is not None else self.unlisted(name)
+        if node is None:
+            raise not_found(name)
+        return node
+
+    def entries(self) -> Iterator[tuple[str, Node]]:
+        """Names with their nodes, in listing order."""
+        for index, name in enumerate(self.names()):
+            yield name, self.child(index)
+
+
+class Reader:
+    """An open file. Any thread may read."""
+
+    size: int
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` from `offset`; short before the end of the file and before the first byte that is not there.
+
+        Raises AbsentMemory (ENODATA) if that is the first one, and MemfsError (EIO) for what fails."""
+        raise NotImplementedError
+
+    def view(self, offset: int, size: int) -> memoryview | None:
+        """The same bytes for a system call alone to read (see Space.view), or None."""
+        return None
+
+    def next_data(self, offset: int) -> int:
+        """SEEK_DATA: where data begins, at or behind `offset`. Raises MemfsError (ENXIO)."""
+        return self._inside(offset)
+
+    def next_hole(self, offset: int) -> int:
+        """SEEK_HOLE: where data ends, at or behind `offset`. Raises MemfsError (ENXIO)."""
+        self._inside(offset)
+        return self.size
+
+    def _inside(self, offset: int) -> int:
+        if not 0 <= offset < self.size:
+            raise MemfsError("no such offset", "it is behind the end", errno=errno.ENXIO)
+        return offset
+
+    def close(self) -> None:
+        """Nothing more will be read."""
+
+
+class File(Node):
+    """A file with bytes."""
+
+    kind = Kind.FILE
+
+    @property
+    def direct(self) -> bool:
+        """Whether the page cache must stay out: bytes are missing, or change."""
+        return False
+
+    def open(self) -> Reader:
+        raise NotImplementedError
+
+
+class Link(Node):
+    """A symbolic link; its text may come from an attacker and is never followed here."""
+
+    kind = Kind.LINK
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def stat(self, exact: bool = True) -> Stat:
+        return Stat(Kind.LINK, len(self.target.encode("utf-8", "surrogateescape")), 0)
+
+
+# -- files of bytes that are made ----------------------------------------------------------------------------------
+
+
+class BytesReader(Reader):
+    """A reader of bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size = len(data)
+        self._data = memoryview(data)
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        piece = self._data[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def view(self, offset: int, size: int) -> memoryview | None:
+        return self._data[offset : offset + size]
+
+
+_rendered = Cache()
+
+
+class Generated(File):
+    """A file whose bytes are made when it is looked at, of what never changes; its size is known once it was."""
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._make = make
+        self._size: int | None = None
+
+    def _bytes(self) -> bytes:
+        data = _rendered.get(self, self._make)
+        self._size = len(data)
+        return data
+
+    def stat(self, exact: bool = True) -> Stat:
+        if self._size is None and exact:
+            self._bytes()
+        return Stat(Kind.FILE, self._size, self._size or 0)
+
+    def open(self) -> Reader:
+        return BytesReader(self._bytes())
+
+
+# -- files that are memory -----------------------------------------------------------------------------------------
+
+
+class MemoryReader(Reader):
+    """A reader of [base, base + size) of a Space."""
+
+    def __init__(self, space: Space, base: int, size: int) -> None:
+        self.size = size
+        self._space = space
+        self._base = base
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        room = self.size - offset
+        if room <= 0 or not len(buffer):
+            return 0
+        return self._space.readinto(self._base + offset, buffer[:room])
+
+    def view(self, offset: int, size: int) -> memoryview | None:
+        size = min(size, self.size - offset)
+        return self._space.view(self._base + offset, size) if size > 0 else None
+
+    def next_data(self, offset: int) -> int:
+        self._inside(offset)
+        for run in self._space.runs(self._base + offset, self._base + self.size):
+            if run.state == State.DATA:
+                return run.start - self._base
+        raise MemfsError("no data", "nothing but holes follows", errno=errno.ENXIO)
+
+    def next_hole(self, offset: int) -> int:
+        self._inside(offset)
+        for run in self._space.runs(self._base + offset, self._base + self.size):
+            if run.state != State.DATA:
+                return run.start - self._base
+        return self.size
+
+
+class Memory(File):
+    """A file that is [base, base + size) of a Space."""
+
+    def __init__(
+        self, space: Space, base: int, size: int, xattrs: Callable[[], dict[str, str]], key: Hashable = None
+    ) -> None:
+        self.space = space
+        self.base = base
+        self.size = min(size, SIZE_AT_MOST)
+        self.key = key
+        self._xattrs = xattrs
+
+    def stat(self, exact: bool = True) -> Stat:
+        tally = self.space.tally(self.base, self.base + self.size)
+        return Stat(Kind.FILE, self.size, tally.data if tally else 0)
+
+    @property
+    def direct(self) -> bool:
+        tally = self.space.tally(self.base, self.base + self.size)
+        return tally is None or tally.data + tally.zero < self.size
+
+    def xattrs(self) -> dict[str, str]:
+        return self._xattrs()
+
+    def open(self) -> Reader:
+        return MemoryReader(self.space, self.base, self.size)
+
+
+class AddressSpace(Memory):
+    """A file whose offsets are addresses: like /proc/PID/mem it has no size, and gaps."""
+
+    def stat(self, exact: bool = True) -> Stat:
+        return Stat(Kind.FILE, 0, super().stat().data)
+
+    @property
+    def direct(self) -> bool:
+        return True

@@ -1,0 +1,270 @@
+"""The tree of a process image: the table PROCESS, and what makes each of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from memfs.facts import arguments, auxv, notes, regions, segments, summary, threads
+from memfs.facts.naming import unique
+from memfs.image import Image, Note, fact
+from memfs.tree import headers, memory, render
+from memfs.tree.at import AtDir
+from memfs.tree.node import Dir, Generated, Link, Node
+from memfs.tree.rows import Context, Listing, Make, Row, RowDir
+
+# -- rows of values ------------------------------------------------------------------------------------------------
+
+
+def json_of(value: Callable[[Image], Any]) -> Make:
+    """A JSON file of what a function of the image gives."""
+    return lambda context: Generated(lambda: render.to_json(value(context.image)))
+
+
+def text_of(value: Callable[[Image], bytes]) -> Make:
+    """A file of bytes that a function of the image gives."""
+    return lambda context: Generated(lambda: value(context.image))
+
+
+def where(exists: Callable[[Image], Any], make: Make) -> Make:
+    """The same row, only where a fact is there."""
+    return lambda context: make(context) if exists(context.image) else None
+
+
+def thread_file(data: Callable[[Image, threads.Thread], bytes | None], exists: Callable[[Image, threads.Thread], Any]) -> Make:
+    """A file in a thread's directory, only where the thread has what it shows."""
+
+    def make(context: Context) -> Node | None:
+        thread = context.subject
+        if not exists(context.image, thread):
+            return None
+        return Generated(lambda: data(context.image, thread) or b"")
+
+    return make
+
+
+# -- info, maps, process-wide files --------------------------------------------------------------------------------
+
+
+def _info_text(image: Image) -> bytes:
+    return render.to_text({k: v for k, v in summary.info(image).items() if v not in (None, [])}).replace(
+        b"\nwarnings: ", b"\nwarning: "
+    )
+
+
+def _headers_there(image: Image) -> bool:
+    return headers.elf(image) is not None
+
+
+def _comm(image: Image) -> bytes | None:
+    info = threads.psinfo(image)
+    return info.fname + b"\n" if info else None
+
+
+def _cmdline(image: Image) -> bytes | None:
+    return arguments.arguments(image).cmdline
+
+
+def _environ(image: Image) -> bytes | None:
+    return arguments.arguments(image).environ
+
+
+def _exe(context: Context) -> Node | None:
+    path = arguments.exe(context.image)
+    return Link(path) if path else None
+
+
+def _auxv_text(image: Image) -> bytes:
+    rows = [(e.name or f"AT_{e.type:#x}", hex(e.value)) for e in auxv.entries(image)]
+    return render.columns(rows).encode()
+
+
+def _auxv_records(image: Image) -> list[dict[str, Any]]:
+    return [{"type": e.type, "name": e.name, "value": hex(e.value)} for e in auxv.entries(image)]
+
+
+# -- notes ---------------------------------------------------------------------------------------------------------
+
+
+@fact
+def _note_names(image: Image) -> list[str]:
+    return list(unique(notes.file_name(note) for note in image.notes))
+
+
+def _note_record(image: Image, note: Note) -> dict[str, Any]:
+    return {
+        "name": _note_names(image)[note.number],
+        "index": note.number,
+        "owner": note.owner,
+        "type": note.type,
+        "type_name": notes.type_name(note),
+        "offset": hex(note.offset),
+        "size": note.size,
+        "desc": notes.decode(image, note),
+    }
+
+
+def _note_text(image: Image, note: Note) -> bytes:
+    decoded = notes.decode(image, note)
+    head = f"{note.owner}  {notes.type_name(note) or hex(note.type)}  {note.size} bytes at {note.offset:#x}\n"
+    body = render.to_text(decoded) if decoded is not None else render.hexdump(image.desc(note)).encode()
+    return render.encode(render.printable_bytes(head.rstrip()) + "\n") + body
+
+
+# -- threads -------------------------------------------------------------------------------------------------------
+
+
+def _thread_records(image: Image) -> list[dict[str, Any]]:
+    out = []
+    for thread in threads.threads(image):
+        region = regions.region_at(image, thread.sp) if thread.sp else None
+        out.append(
+            {
+                "tid": thread.tid,
+                "pid": thread.pid,
+                "comm": thread.comm,
+                "crashed": thread.crashed,
+                "signal": thread.signal,
+                "pc": hex(thread.pc) if thread.pc is not None else None,
+                "sp": hex(thread.sp) if thread.sp is not None else None,
+                "stack": region.name if region else None,
+            }
+        )
+    return out
+
+
+def _registers(image: Image, thread: threads.Thread) -> bytes | None:
+    return threads.register_bytes(image, thread.task)
+
+
+def _registers_json(image: Image, thread: threads.Thread) -> bytes:
+    return render.to_json({name: hex(value) for name, value in threads.registers(image, thread.task)})
+
+
+def _registers_text(image: Image, thread: threads.Thread) -> bytes:
+    def describe(value: int) -> str | None:
+        region = regions.region_at(image, value)
+        return f"{region.name}+{value - region.start:#x}" if region else None
+
+    values = threads.registers(image, thread.task)
+    return render.registers_text([(name, value, image.target.word) for name, value in values], describe)
+
+
+def _fpregs(image: Image, thread: threads.Thread) -> bytes | None:
+    found = threads.fp_block(image, thread.task)
+    return found[1] if found else None
+
+
+def _fp_values(image: Image, thread: threads.Thread) -> list[tuple[str, int, int]]:
+    found = threads.fp_block(image, thread.task)
+    if found is None:
+        return []
+    block, data = found
+    values = threads.decode_fields(block.fields, data, image.target.order)
+    return [(name, value, field.shown) for (name, value), field in zip(values, block.fields, strict=True)]
+
+
+def _fpregs_json(image: Image, thread: threads.Thread) -> bytes:
+    return render.to_json({name: hex(value) for name, value, _ in _fp_values(image, thread)})
+
+
+def _fpregs_text(image: Image, thread: threads.Thread) -> bytes:
+    return render.registers_text(_fp_values(image, thread), lambda value: None)
+
+
+def _signal(image: Image, thread: threads.Thread) -> bytes | None:
+    return threads.signal_bytes(image, thread.task)
+
+
+def _signal_record(image: Image, thread: threads.Thread) -> dict[str, Any] | None:
+    info = threads.signal(image, thread.task)
+    return info.record() if info else None
+
+
+def _status_there(image: Image, thread: threads.Thread) -> bool:
+    return threads.status(image, thread.task) is not None
+
+
+def _stack(context: Context) -> Node | None:
+    sp = context.subject.sp
+    region = regions.region_at(context.image, sp) if sp else None
+    return Link(f"../../regions/{region.name}") if region else None
+
+
+def _current(context: Context) -> Node | None:
+    everyone = threads.threads(context.image)
+    return Link(everyone[0].name) if everyone else None
+
+
+# -- listings ------------------------------------------------------------------------------------------------------
+
+
+def _region_names(image: Image) -> list[str]:
+    return [region.name for region in regions.regions(image)]
+
+
+def _thread_names(image: Image) -> list[str]:
+    return [thread.name for thread in threads.threads(image)]
+
+
+LISTINGS = {
+    "note": Listing(_note_names, lambda image: image.notes),
+    "segment": Listing(segments.file_names, segments.listed),
+    "region": Listing(_region_names, regions.regions),
+    "tid": Listing(_thread_names, threads.threads),
+}
+
+_REGISTERS = (_registers, _registers)
+_FPREGS = (_fpregs, _fpregs)
+
+PROCESS = (
+    Row("info", text_of(_info_text), "what this image is, a fact a line; warnings last"),
+    Row("info.json", json_of(summary.info), "the same for programs"),
+    Row("headers/ehdr", where(_headers_there, text_of(lambda i: headers.elf(i).ehdr.raw)), "the ELF header"),  # type: ignore[union-attr]
+    Row("headers/ehdr.txt", where(_headers_there, text_of(headers.ehdr_text)), "the ELF header, decoded"),
+    Row("headers/phdrs", where(_headers_there, text_of(headers.table_bytes)), "the program header table"),
+    Row("headers/phdrs.txt", where(_headers_there, text_of(headers.phdrs_text)), "the program headers, one a line"),
+    Row("headers.json", where(_headers_there, json_of(headers.record)), "both for programs"),
+    Row("notes", None, "the notes, by index, owner and type"),
+    Row("notes/{note}", lambda c: memory.note_file(c, c.subject), "a note's descriptor"),
+    Row("notes/{note}.txt", lambda c: Generated(lambda: _note_text(c.image, c.subject)), "the note, decoded or as a hexdump"),
+    Row("notes/{note}.json", lambda c: Generated(lambda: render.to_json(_note_record(c.image, c.subject))), "the note for programs"),
+    Row("notes.json", json_of(lambda image: [_note_record(image, note) for note in image.notes]), "the table of notes"),
+    Row("segments", None, "PT_LOADs and other program headers that have bytes, by index"),
+    Row("segments/{segment}", lambda c: memory.segment_file(c, c.subject), "the bytes of a segment"),
+    Row("segments.json", json_of(segments.records), "the table of segments"),
+    Row("regions", None, "memory by meaning: heap, stack, libc.so.6.text"),
+    Row("regions/{region}", lambda c: memory.region_file(c, c.subject), "the bytes of a region"),
+    Row("regions.json", json_of(memory.region_records), "the table of regions"),
+    Row("maps", text_of(memory.maps), "the mappings as /proc/PID/maps prints them"),
+    Row("mem", memory.whole, "the whole address space: the offset is the address"),
+    Row("at", lambda c: AtDir(c), "at/0x7ffd1000, at/0x7ffd1000:64, at/0x1000-0x2000: memory by address", listed=False),
+    Row("auxv", where(auxv.raw, text_of(auxv.raw)), "the auxiliary vector"),
+    Row("auxv.txt", where(auxv.raw, text_of(_auxv_text)), "the auxiliary vector, an entry a line"),
+    Row("auxv.json", where(auxv.raw, json_of(_auxv_records)), "the auxiliary vector for programs"),
+    Row("cmdline", where(lambda i: _cmdline(i) is not None, text_of(lambda i: _cmdline(i) or b"")), "the arguments, each ended by NUL"),
+    Row("environ", where(lambda i: _environ(i) is not None, text_of(lambda i: _environ(i) or b"")), "the environment, each ended by NUL"),
+    Row("comm", where(_comm, text_of(lambda i: _comm(i) or b"")), "the process' name"),
+    Row("exe", _exe, "a link to where the executable was"),
+    Row("threads", None, "the threads by id, the one that crashed first"),
+    Row("threads/{tid}/registers", thread_file(*_REGISTERS), "the general registers (pr_reg)"),
+    Row("threads/{tid}/registers.txt", thread_file(_registers_text, _registers), "name, value, what it points to"),
+    Row("threads/{tid}/registers.json", thread_file(_registers_json, _registers), "the registers for programs"),
+    Row("threads/{tid}/fpregs", thread_file(*_FPREGS), "the floating-point registers"),
+    Row("threads/{tid}/fpregs.txt", thread_file(_fpregs_text, _fpregs), "the floating-point registers, one a line"),
+    Row("threads/{tid}/fpregs.json", thread_file(_fpregs_json, _fpregs), "the floating-point registers for programs"),
+    Row("threads/{tid}/siginfo", thread_file(_signal, _signal), "the signal (siginfo_t)"),
+    Row("threads/{tid}/siginfo.txt", thread_file(lambda i, t: render.to_text(_signal_record(i, t)), _signal_record), "the signal, a field a line"),
+    Row("threads/{tid}/siginfo.json", thread_file(lambda i, t: render.to_json(_signal_record(i, t)), _signal_record), "the signal for programs"),
+    Row("threads/{tid}/status.json", thread_file(lambda i, t: render.to_json(threads.status_record(i, t)), _status_there), "ids, signals and times"),
+    Row("threads/{tid}/stack", _stack, "a link to the region that sp points into"),
+    Row("threads/current", _current, "a link to the thread that crashed, or the first"),
+    Row("threads.json", json_of(_thread_records), "the table of threads"),
+)  # fmt: skip
+
+
+def root(image: Image, absent_as_zero: bool = False) -> Dir:
+    """The root directory of a process image."""
+    return RowDir(Context(image, absent_as_zero), PROCESS, LISTINGS)
+
+
