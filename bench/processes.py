@@ -18,6 +18,11 @@ class BenchError(Exception):
     """A measurement could not be made; the text says why, in one line."""
 
 
+def shown(command: object) -> str:
+    """A command for a message: its first words."""
+    return " ".join(map(str, command[:4])) if isinstance(command, list) else str(command)
+
+
 def finish(process: "subprocess.Popen[bytes]", timeout: float = TIMEOUT) -> int:
     """Wait for a process of ours and kill it when its time is over.
 
@@ -26,7 +31,7 @@ def finish(process: "subprocess.Popen[bytes]", timeout: float = TIMEOUT) -> int:
     pidfd = os.pidfd_open(process.pid)
     try:
         if not select.select([pidfd], [], [], timeout)[0]:
-            raise BenchError(f"{process.args!r} did not end within {timeout:g} s")
+            raise BenchError(f"`{shown(process.args)}` did not end within {timeout:g} s")
         return process.wait()
     except BaseException:  # Ctrl-C too: leave no child behind
         process.kill()
@@ -51,8 +56,8 @@ def run(command: Sequence[str | Path], timeout: float = TIMEOUT, cwd: Path | Non
         err.seek(0)
         if status:
             lines = err.read().decode(errors="replace").split("\n")
-            words = " ".join(str(word) for word in command[:3])
-            raise BenchError(f"`{words}` exited with {status}: {next((x for x in reversed(lines) if x), 'no message')}")
+            last = next((line for line in reversed(lines) if line), "no message")
+            raise BenchError(f"`{shown(command)}` exited with {status}: {last}")
         return out.read().decode(errors="surrogateescape")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 
 from memfs import arch
 from memfs.arch import linux
@@ -246,7 +247,7 @@ class CoreProcess:
             return []
         starts = [i for i, n in enumerate(self._notes) if n.owner == "CORE" and n.type == linux.NT_PRSTATUS]
         out: list[Task] = []
-        for start, end in zip(starts, [*starts[1:], len(self._notes)], strict=True):
+        for start, end in pairwise([*starts, len(self._notes)]):
             desc = self._source.read(self._notes[start].offset, min(self._notes[start].size, _DESC_AT_MOST))
             status = linux.parse_status(desc, self._target)
             if status is not None:

@@ -13,7 +13,8 @@ from memfs.errors import MemfsError, SourceChanged, from_os_error
 _EXTENTS_AT_MOST = 1 << 20
 """A file with more pieces than this counts as data behind them: sparseness is lost, never a byte."""
 
-_MAPPING_PAGE = mmap.PAGESIZE
+_MAPPED_AT_MOST = 32 << 20
+"""So much of a file may stay in our page table before it is dropped there: it counts as our memory."""
 
 
 class FileSource:
@@ -31,6 +32,7 @@ class FileSource:
         self.allocated = info.st_blocks * 512
         self._map: mmap.mmap | None = None
         self._window: memoryview | None = None
+        self._touched = 0
         self._extents: tuple[list[int], list[int], list[int]] | None = None
 
     def close(self) -> None:
@@ -145,13 +147,11 @@ class FileSource:
                 return None
             self._window = memoryview(self._map)
         self.check()
+        self._touched += size
+        if self._touched > _MAPPED_AT_MOST and self._map is not None:
+            self._touched = size
+            self._map.madvise(mmap.MADV_DONTNEED)  # our page table's entries, not the page cache
         return self._window[offset : offset + size]
-
-    def release(self, offset: int, size: int) -> None:
-        """The window has been used: drop its pages from our page table (not from the page cache)."""
-        if self._map is not None:
-            start = offset & -_MAPPING_PAGE
-            self._map.madvise(mmap.MADV_DONTNEED, start, min(offset + size, self.size) - start)
 
 
 def open_file(path: str) -> FileSource:

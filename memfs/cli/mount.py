@@ -1,0 +1,36 @@
+"""memfs mount"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from memfs.cli import common
+from memfs.tree import options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    rows = [(o.name + (f"={o.value}" if o.value else ""), o.help) for o in options.OPTIONS]
+    parser.epilog = "options of -o, between commas:\n" + "".join(f"  {name:<16} {text}\n" for name, text in rows)
+    parser.epilog += "\nmount(8)'s own words (ro, nodev, noauto, x-..., ...) may stand there too.\n"
+    parser.add_argument("-f", dest="foreground", action="store_true", help="stay in the foreground")
+    parser.add_argument("-d", dest="trace", action="store_true", help="print every request (and stay in the foreground)")
+    parser.add_argument("-v", dest="verbose", action="store_true", help="say what is mounted where")
+    common.add_source(parser)
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from memfs.fuse import daemon, mount
+    from memfs.fuse.operations import Operations, default_owner
+
+    settings = options.parse(",".join(arguments.options))
+    image = common.open_image(arguments)  # the source first: what is no image is never mounted
+    point = mount.check_point(arguments.mountpoint)
+    owner = default_owner(settings.uid, settings.gid, settings.umask, image.image.source.mtime_ns)
+    source = settings.fsname or os.path.abspath(arguments.source)
+    if arguments.verbose:
+        print(f"memfs: {source}: {image.image.format}, {image.image.target.arch}, on {point}", flush=True)
+    foreground = arguments.foreground or arguments.trace
+    operations = Operations(image.tree, owner)
+    return daemon.run(operations, point, source, settings.allow_other, foreground, arguments.trace)

@@ -1,0 +1,226 @@
+"""The server: requests read from /dev/fuse, answers written to it, by one thread as long as that is enough.
+
+Threading: a worker reads a request, has it answered by `Operations`, writes the answer. One worker is fastest for
+one reader, so there is one; the supervisor (the main thread) looks every few milliseconds while there is work, and
+starts another when all have been in the same request since it last looked. A read that is stuck in the kernel never
+freezes the mount; when its caller is interrupted, the supervisor answers EINTR for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from memfs.errors import MemfsError
+from memfs.fuse import protocol as p
+from memfs.fuse.operations import Operations
+
+WORKERS_AT_MOST = 16
+_TICK = 0.005
+_IDLE_TICKS = 40  # so long without work, and the supervisor sleeps until there is some
+_PATIENCE = 0.2  # an interrupted request may take so long to end by itself
+
+Log = Callable[[str], None]
+
+
+class _Worker:
+    """A thread, and the request that it is in."""
+
+    __slots__ = ("interrupted", "serial", "unique")
+
+    def __init__(self) -> None:
+        self.unique = 0  # 0: waiting for a request
+        self.serial = 0
+        self.interrupted = (0, 0.0)  # the request whose caller has a signal, and since when
+
+
+class Server:
+    """One mount: serves until it is unmounted."""
+
+    def __init__(self, fd: int, operations: Operations, ready: Callable[[], None], log: Log, trace: bool = False) -> None:
+        """`ready` is called once, when the kernel has been answered; `trace` logs every request."""
+        self._fd = fd
+        self._operations = operations
+        self._ready = ready
+        self._log = log
+        self._trace = trace
+        self._workers: list[_Worker] = []
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._awake = False
+        self._ended = False
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+
+    def serve(self) -> None:
+        """Serve in threads; returns when the filesystem has been unmounted. Call it from the main thread: it is
+        the supervisor, and signal handlers run in it."""
+        self._start_worker()
+        while not self._ended:
+            self._wake.wait()
+            self._wake.clear()
+            self._supervise()
+        os.close(self._fd)
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
+    def _start_worker(self) -> None:
+        worker = _Worker()
+        with self._lock:
+            self._workers.append(worker)
+        threading.Thread(target=self._work, args=(worker,), daemon=True).start()
+
+    def _work(self, worker: _Worker) -> None:
+        buffer = memoryview(bytearray(p.REQUEST_SIZE))
+        unpack, header_size = p.IN_HEADER.unpack_from, p.IN_HEADER.size
+        try:
+            while not self._surplus(worker):
+                try:
+                    got = os.readv(self._fd, (buffer,))
+                except OSError as error:
+                    if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
+                        continue
+                    if error.errno == errno.ENODEV:  # unmounted
+                        break
+                    raise
+                length, opcode, unique, nodeid, uid, gid, pid, _, _ = unpack(buffer)
+                worker.serial += 1
+                worker.unique = unique
+                if not self._awake:
+                    self._awake = True
+                    self._wake.set()
+                self._answer(p.Request(length, opcode, unique, nodeid, uid, gid, pid), buffer[header_size:got])
+                worker.unique = 0
+        finally:
+            self._end(worker)
+
+    def _surplus(self, worker: _Worker) -> bool:
+        """Whether more threads wait for requests than are needed: then this one ends."""
+        if len(self._workers) <= 2:
+            return False
+        with self._lock:
+            waiting = sum(1 for other in self._workers if other is not worker and not other.unique)
+            if waiting >= 2:
+                self._workers.remove(worker)
+                return True
+        return False
+
+    def _end(self, worker: _Worker) -> None:
+        with self._lock:
+            if worker in self._workers:  # not as surplus: the filesystem is gone, or this is a bug
+                self._workers.remove(worker)
+                self._ended = True
+        self._wake.set()
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def _answer(self, request: p.Request, body: memoryview) -> None:
+        """Have one request answered; every failure is an errno for its caller."""
+        opcode = request.opcode
+        if self._trace:
+            name = p.OPCODES.get(opcode, str(opcode))
+            self._log(f"{request.unique}: {name} node {request.nodeid} by process {request.pid}")
+        operation = self._operations.table.get(opcode)
+        try:
+            if operation is not None:
+                answer = operation(request.nodeid, body)
+                self._reply(request.unique, *(answer if isinstance(answer, tuple) else (answer,)))
+            else:
+                self._other(request, body)
+        except MemfsError as error:
+            if error.errno == errno.EIO:
+                self._log(str(error))
+            self._error(request.unique, error.errno)
+        except OSError as error:
+            self._log(f"{p.OPCODES.get(opcode, opcode)}: {error}")
+            self._error(request.unique, error.errno or errno.EIO)
+        except Exception as error:  # the last line of the front: a bug must not hang its caller
+            self._bug(request, error)
+
+    def _bug(self, request: p.Request, error: Exception) -> None:
+        import traceback
+
+        self._log(f"a bug in memfs: {p.OPCODES.get(request.opcode, request.opcode)}: {error!r}")
+        self._log(traceback.format_exc())
+        self._error(request.unique, errno.EIO)
+
+    def _other(self, request: p.Request, body: memoryview) -> None:
+        """Requests that are about the protocol, not the tree."""
+        if request.opcode == p.FORGET:
+            self._operations.forget(request.nodeid, body)
+        elif request.opcode == p.BATCH_FORGET:
+            self._operations.batch_forget(request.nodeid, body)
+        elif request.opcode == p.INTERRUPT:
+            self._interrupt(request.unique, p.INTERRUPT_IN.unpack_from(body)[0])
+        elif request.opcode == p.INIT:
+            major, minor, readahead, flags = p.INIT_IN.unpack_from(body)
+            self._reply(request.unique, p.init_reply(major, minor, readahead, flags))
+            self._ready()
+        else:
+            self._error(request.unique, errno.ENOSYS)
+
+    def _reply(self, unique: int, *parts: bytes | memoryview) -> None:
+        length = p.OUT_HEADER.size + sum(map(len, parts))
+        try:
+            os.writev(self._fd, (p.OUT_HEADER.pack(length, 0, unique), *parts))
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                # The source was cut off under its mapping; the kernel has ended the request with EIO.
+                self._log("the file behind the mount was cut off: EIO")
+            elif error.errno not in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
+                raise
+
+    def _error(self, unique: int, number: int) -> None:
+        try:
+            os.write(self._fd, p.OUT_HEADER.pack(p.OUT_HEADER.size, -number, unique))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                self._log(f"an answer was refused: {error}")
+
+    def _interrupt(self, unique: int, target: int) -> None:
+        """A caller has a signal. Most requests end at once by themselves; the supervisor looks after the others.
+
+        One that no worker has is over, or was read a moment ago: EAGAIN makes the kernel ask again, if it matters."""
+        for worker in list(self._workers):
+            if worker.unique == target:
+                worker.interrupted = target, time.monotonic()
+                return
+        self._error(unique, errno.EAGAIN)
+
+    # -- the supervisor ------------------------------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        """Look after the workers until there has been no work for a while."""
+        last: dict[_Worker, int] = {}
+        backlog = idle = 0
+        while not self._ended:
+            time.sleep(_TICK)
+            workers = list(self._workers)
+            busy = {worker: worker.serial for worker in workers if worker.unique}
+            backlog = backlog + 1 if self._waiting() else 0
+            stuck = all(last.get(worker) == busy.get(worker) is not None for worker in workers)
+            if workers and len(workers) < WORKERS_AT_MOST and (stuck or (len(workers) == 1 and backlog > 4)):
+                self._start_worker()
+            self._answer_interrupted(busy)
+            idle = 0 if busy or busy != last else idle + 1
+            last = busy
+            if idle > _IDLE_TICKS:
+                self._awake = False
+                if not any(worker.unique for worker in self._workers):
+                    return
+                self._awake = True
+                idle = 0
+
+    def _waiting(self) -> bool:
+        """Whether a request is waiting that no worker has taken."""
+        return bool(self._poll.poll(0))
+
+    def _answer_interrupted(self, busy: Iterable[_Worker]) -> None:
+        for worker in busy:
+            unique, since = worker.interrupted
+            if unique and worker.unique == unique and time.monotonic() - since > _PATIENCE:
+                worker.interrupted = 0, 0.0
+                self._error(unique, errno.EINTR)
