@@ -5,7 +5,6 @@ are (surrogates); a name that occurs again gets ~2; one that would be over 255 b
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 
 _BYTES_AT_MOST = 255
@@ -29,6 +28,8 @@ def fit(name: str, suffix: str = "") -> str:
     raw = name.encode("utf-8", "surrogateescape")
     tail = suffix.encode("utf-8", "surrogateescape")
     if len(raw) + len(tail) > _BYTES_AT_MOST:
+        import hashlib
+
         mark = b"~" + hashlib.sha256(raw).hexdigest()[:12].encode() + tail
         kept = raw[: _BYTES_AT_MOST - len(mark)]
         while kept and raw[len(kept)] & 0xC0 == 0x80:  # do not cut a character in two

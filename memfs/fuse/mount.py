@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 from typing import NamedTuple
 
@@ -124,6 +123,8 @@ def _system_mount(source: str, point: str, flags: int, data: str) -> None:
 
 def _helper() -> str | None:
     """fusermount3, or fusermount where only that is there."""
+    import shutil
+
     return shutil.which("fusermount3") or shutil.which("fusermount")
 
 
@@ -176,10 +177,15 @@ def raise_read_ahead(point: str) -> None:
     if there is None:
         return
     try:
-        with open(f"/sys/class/bdi/{there.device}/read_ahead_kb", "w", encoding="ascii") as file:
-            file.write(str(_READ_AHEAD_KIB))
+        fd = os.open(f"/sys/class/bdi/{there.device}/read_ahead_kb", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, str(_READ_AHEAD_KIB).encode())
     except OSError:
         pass
+    finally:
+        os.close(fd)
 
 
 def unmount(point: str, lazy: bool = False) -> None:

@@ -81,6 +81,13 @@ def whole(context: Context) -> Node:
     return AddressSpace(space, 0, size, lambda: attributes(0, size, None))
 
 
+def by_address(context: Context) -> Node:
+    """at/: imported when it is first looked into."""
+    from memfs.tree.at import AtDir
+
+    return AtDir(context)
+
+
 def region_records(image: Image) -> list[dict[str, Any]]:
     """regions.json."""
     out = []

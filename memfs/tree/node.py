@@ -265,7 +265,7 @@ class AddressSpace(Memory):
     """A file whose offsets are addresses: like /proc/PID/mem it has no size, and gaps."""
 
     def stat(self, exact: bool = True) -> Stat:
-        return Stat(Kind.FILE, 0, super().stat().data)
+        return Stat(Kind.FILE, 0, super().stat().data) if exact else Stat(Kind.FILE, None, 0)
 
     @property
     def direct(self) -> bool:

@@ -9,7 +9,6 @@ from memfs.facts import arguments, auxv, notes, regions, segments, summary, thre
 from memfs.facts.naming import unique
 from memfs.image import Image, Note, fact
 from memfs.tree import headers, memory, render
-from memfs.tree.at import AtDir
 from memfs.tree.node import Dir, Generated, Link, Node
 from memfs.tree.rows import Context, Listing, Make, Row, RowDir
 
@@ -238,7 +237,7 @@ PROCESS = (
     Row("regions.json", json_of(memory.region_records), "the table of regions"),
     Row("maps", text_of(memory.maps), "the mappings as /proc/PID/maps prints them"),
     Row("mem", memory.whole, "the whole address space: the offset is the address"),
-    Row("at", lambda c: AtDir(c), "at/0x7ffd1000, at/0x7ffd1000:64, at/0x1000-0x2000: memory by address", listed=False),
+    Row("at", memory.by_address, "at/0x7ffd1000, at/0x7ffd1000:64, at/0x1000-0x2000: memory by address", listed=False),
     Row("auxv", where(auxv.raw, text_of(auxv.raw)), "the auxiliary vector"),
     Row("auxv.txt", where(auxv.raw, text_of(_auxv_text)), "the auxiliary vector, an entry a line"),
     Row("auxv.json", where(auxv.raw, json_of(_auxv_records)), "the auxiliary vector for programs"),
