@@ -4,18 +4,13 @@ A `Segment` is what the container says, a `Region` (facts/regions.py) what we co
 Addresses and offsets are ints in bytes; ranges are half open, [start, end). Everything here is immutable after
 its construction, except the cache of an `Image`, which has a lock: any thread may use any of it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    T = TypeVar("T")
+T = TypeVar("T")
 
 
 class State(IntEnum):

@@ -3,8 +3,6 @@
 Sources: include/linux/elfcore.h (elf_prstatus_common, elf_prpsinfo), include/uapi/linux/elfcore.h,
 include/uapi/asm-generic/siginfo.h, Linux 6.12; arch/mips/include/uapi/asm/siginfo.h for the exchanged fields."""
 
-from __future__ import annotations
-
 import struct
 from typing import NamedTuple
 

@@ -2,8 +2,6 @@
 
 Offsets and sizes are bytes in a note's descriptor or a register block, in target byte order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

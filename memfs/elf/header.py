@@ -3,8 +3,6 @@
 Source: System V ABI, chapters 4 and 5 (gABI 4.1 and the 2013 drafts for PN_XNUM); glibc's elf.h for the layouts.
 A program header table is kept as columns of machine integers: 131,070 headers cost 9 MB and 40 ms, not 200 MB."""
 
-from __future__ import annotations
-
 import struct
 import sys
 from array import array
