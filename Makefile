@@ -1,0 +1,53 @@
+# Two commands do everything: make demo, make test. make check and make bench are for who changes the code.
+# Each installs what it needs into .venv; what comes from the system's packages is said.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: demo test check bench corpus clean
+
+demo: $(VENV)/installed
+	@sh examples/demo.sh $(BIN)/memfs
+
+test: $(VENV)/dev tools
+	$(BIN)/python -m pytest -n $(JOBS) tests
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check memfs tests bench
+	$(BIN)/mypy --strict memfs
+	$(BIN)/python -m pytest tests/test_layers.py
+
+bench: $(VENV)/dev tools
+	$(BIN)/python bench/bench.py $(BENCH)
+
+# Real cores of many systems, held against their oracles from outside, where ../shared has them.
+corpus: $(VENV)/installed
+	@sh tests/corpus.sh $(BIN)/memfs
+
+examples/secret.core: examples/secret.c examples/make-core.sh
+	sh examples/make-core.sh
+
+.PHONY: tools
+tools:
+	@sh tests/install-tools.sh
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "memfs needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); sh tests/install-tools.sh python3-venv && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m compileall -q memfs
+	@touch $@
+
+$(VENV)/dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Install what the tests and the bench hold memfs against, from the system's packages; say what cannot be installed.
+# With arguments: these packages of Debian's alone.
+set -u
+wanted=${*:-}
+if [ -z "$wanted" ]; then
+    need() { command -v "$1" >/dev/null 2>&1 || wanted="$wanted $2"; }
+    need fusermount3 fuse3
+    need gdb gdb
+    need cc gcc
+    need readelf binutils
+    need eu-readelf elfutils
+    need getfattr attr
+    need file file
+    need xxd xxd
+    need pkg-config pkg-config
+    [ -e /usr/include/fuse3/fuse.h ] || wanted="$wanted libfuse3-dev"
+    [ -e /usr/include/stdio.h ] || wanted="$wanted libc6-dev"
+fi
+[ -n "$wanted" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "install-tools: not installed here:$wanted (Debian's names); tests that need them will say so" >&2
+    exit 0
+fi
+if [ "$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi
+echo "install-tools: apt-get install$wanted" >&2
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086
+$sudo apt-get install -y -qq $wanted >/dev/null 2>&1 ||
+    { $sudo apt-get update -qq && $sudo apt-get install -y -qq $wanted >/dev/null; } ||
+    echo "install-tools: could not install$wanted; tests that need them will say so" >&2
+exit 0
