@@ -15,9 +15,7 @@ class MemfsError(Exception):
     `errno` is what a system call on a mounted tree gives for the same failure; `subject` is the file that it is
     about, if the message does not say."""
 
-    def __init__(
-        self, what: str, why: str = "", hint: str = "", errno: int = _errno.EIO, subject: str = ""
-    ) -> None:
+    def __init__(self, what: str, why: str = "", hint: str = "", errno: int = _errno.EIO, subject: str = "") -> None:
         super().__init__(what, why, hint, errno, subject)
         self.what = what
         self.why = why

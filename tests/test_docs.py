@@ -52,7 +52,13 @@ def test_page(page: Path, tmp_path: Path) -> None:
     memfs = commands / "memfs"
     memfs.write_text(f'#!/bin/sh\nexec {sys.executable} -m memfs "$@"\n')
     memfs.chmod(0o755)
-    env = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(REPO), "LC_ALL": "C", "TZ": "UTC"}
+    env = {
+        **os.environ,
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "PYTHONPATH": str(REPO),
+        "LC_ALL": "C",
+        "TZ": "UTC",
+    }
     mount = Path("/tmp/c")
     assert not mount.exists(), "the pages mount on /tmp/c, which exists"
     wrong = []

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from memfs.arch.machine import Machine, Prstatus
 from memfs.elf import names
-from memfs.image import Target
+from memfs.image import Note, Target
 
 NT_PRSTATUS, NT_FPREGSET, NT_PRPSINFO, NT_AUXV = 1, 2, 3, 6
 NT_SIGINFO, NT_FILE = 0x53494749, 0x46494C45
@@ -57,6 +57,14 @@ class Siginfo(NamedTuple):
     union: bytes
 
 
+_PROCESS_NOTES = {NT_PRSTATUS, NT_FPREGSET, NT_PRPSINFO, NT_AUXV, NT_SIGINFO, NT_FILE}
+
+
+def owner(note: Note) -> str:
+    """By whose layout a note is to be read: lldb writes PRSTATUS and its like under the name LINUX."""
+    return "CORE" if note.owner == "LINUX" and note.type in _PROCESS_NOTES else note.owner
+
+
 _STATUS_32, _STATUS_64 = "3ih2x2I4i8i", "3ih2x2Q4i8q"
 _STATUS_BY_MACHINE = {names.EM_68K: "3ih2I4i8i"}
 """m68k aligns long to 2 bytes."""
@@ -92,9 +100,13 @@ def parse_psinfo(desc: bytes, target: Target) -> Psinfo | None:
     code = _PSINFO.get((target.bits, len(desc)))
     if code is None:
         return None
-    state, sname, zomb, nice, flag, uid, gid, pid, ppid, pgrp, sid, fname, psargs = struct.unpack(target.prefix + code, desc)
+    state, sname, zomb, nice, flag, uid, gid, pid, ppid, pgrp, sid, fname, psargs = struct.unpack(
+        target.prefix + code, desc
+    )
     letter = sname.decode("latin-1")
-    return Psinfo(state, letter, zomb, nice, flag, uid, gid, pid, ppid, pgrp, sid, fname.split(b"\0")[0], psargs.split(b"\0")[0])
+    return Psinfo(
+        state, letter, zomb, nice, flag, uid, gid, pid, ppid, pgrp, sid, fname.split(b"\0")[0], psargs.split(b"\0")[0]
+    )
 
 
 def parse_siginfo(desc: bytes, target: Target) -> Siginfo | None:

@@ -43,7 +43,9 @@ class Machine(NamedTuple):
     fpregs: tuple[Block, ...]  # the first that the image has is threads/TID/fpregs
 
 
-def fields(names: str, slots: dict[str, int], width: int, narrow: Iterable[str] = (), shown: int = 2) -> tuple[Field, ...]:
+def fields(
+    names: str, slots: dict[str, int], width: int, narrow: Iterable[str] = (), shown: int = 2
+) -> tuple[Field, ...]:
     """Registers in the order of `names`, each in the slot of `width` bytes that `slots` gives it.
 
     Those in `narrow` show only their low `shown` bytes: the kernel leaves garbage above segment registers."""

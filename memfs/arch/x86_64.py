@@ -4,10 +4,12 @@ Linux 6.12; gdb's features/i386/64bit-core.xml and 64bit-linux.xml for names and
 from memfs.arch.machine import Block, Machine, Prstatus, field, fields, run, slots
 
 SLOTS = slots(
-    "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs"
+    "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss"
+    " fs_base gs_base ds es fs gs"
 )
 REGISTERS = fields(
-    "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip eflags cs ss ds es fs gs fs_base gs_base orig_rax",
+    "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip eflags"
+    " cs ss ds es fs gs fs_base gs_base orig_rax",
     SLOTS,
     width=8,
     narrow=("cs", "ss", "ds", "es", "fs", "gs"),

@@ -44,7 +44,9 @@ FOREIGN = (
     Foreign("a zip archive", 0, b"PK\x03\x04", "unpack it: unzip {path}"),
     Foreign("a 7z archive", 0, b"7z\xbc\xaf\x27\x1c", "unpack it: 7z x {path}"),
     Foreign("a tar archive", 257, b"ustar", "unpack it: tar -xf {path}"),
-    Foreign("a compressed kernel dump (kdump)", 0, b"KDUMP   ", "this version reads ELF cores: makedumpfile -E writes one"),
+    Foreign(
+        "a compressed kernel dump (kdump)", 0, b"KDUMP   ", "this version reads ELF cores: makedumpfile -E writes one"
+    ),
     Foreign("a flattened kernel dump", 0, b"makedumpfile\0", "put it together with: makedumpfile -R OUT < {path}"),
     Foreign("a LiME memory dump", 0, b"EMiL", "this version reads ELF cores only"),
     Foreign("a Windows minidump", 0, b"MDMP", "this version reads ELF cores only"),

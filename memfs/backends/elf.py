@@ -28,7 +28,13 @@ _NOT_CORES = {
     3: "a shared library or a position-independent executable (ET_DYN)",
 }
 
-_SYSTEMS = (("FreeBSD", "freebsd"), ("NetBSD-CORE", "netbsd"), ("OpenBSD", "openbsd"), ("QNX", "qnx"), ("LINUX", "linux"))
+_SYSTEMS = (
+    ("FreeBSD", "freebsd"),
+    ("NetBSD-CORE", "netbsd"),
+    ("OpenBSD", "openbsd"),
+    ("QNX", "qnx"),
+    ("LINUX", "linux"),
+)
 _SOLARIS_TYPES = {5, 10, 13, 15, 16, 17}  # PLATFORM, PSTATUS, PSINFO, UTSNAME, LWPSTATUS, LWPSINFO
 
 
@@ -245,7 +251,7 @@ class CoreProcess:
     def tasks(self) -> Sequence[Task]:
         if self._target.os != "linux":
             return []
-        starts = [i for i, n in enumerate(self._notes) if n.owner == "CORE" and n.type == linux.NT_PRSTATUS]
+        starts = [i for i, n in enumerate(self._notes) if n.type == linux.NT_PRSTATUS and linux.owner(n) == "CORE"]
         out: list[Task] = []
         for start, end in pairwise([*starts, len(self._notes)]):
             desc = self._source.read(self._notes[start].offset, min(self._notes[start].size, _DESC_AT_MOST))
@@ -270,7 +276,7 @@ _DESC_AT_MOST = 1 << 24
 def _desc(source: FileSource, note_list: Sequence[Note], owner: str, type_: int) -> bytes | None:
     """The descriptor of the first such note."""
     for note in note_list:
-        if note.type == type_ and note.owner == owner:
+        if note.type == type_ and linux.owner(note) == owner:
             return source.read(note.offset, min(note.size, _DESC_AT_MOST))
     return None
 

@@ -17,7 +17,9 @@ CHUNK = 1 << 20
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """-o and SOURCE."""
-    parser.add_argument("-o", dest="options", metavar="OPTS", action="append", default=[], help="options, see memfs mount --help")
+    parser.add_argument(
+        "-o", dest="options", metavar="OPTS", action="append", default=[], help="options, see memfs mount --help"
+    )
     parser.add_argument("source", metavar="SOURCE", help="an ELF core")
 
 

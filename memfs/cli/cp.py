@@ -17,7 +17,9 @@ from memfs.tree.node import AddressSpace, Dir, File, Link, Memory, Node, Reader
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-r", dest="recursive", action="store_true", help="directories and all below them (but not mem)")
+    parser.add_argument(
+        "-r", dest="recursive", action="store_true", help="directories and all below them (but not mem)"
+    )
     common.add_source(parser)
     parser.add_argument("path", metavar="PATH", help="a file or directory of the tree")
     parser.add_argument("destination", metavar="DEST", help="a file, or a directory to copy into")
@@ -33,7 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
         copy = _Copy(arguments.source)
         if isinstance(node, Dir):
             if not arguments.recursive:
-                raise MemfsError("this is a directory", hint="copy it with -r", errno=errno.EISDIR, subject=arguments.path)
+                raise MemfsError(
+                    "this is a directory", hint="copy it with -r", errno=errno.EISDIR, subject=arguments.path
+                )
             copy.directory(node, destination)
         elif isinstance(node, File):
             copy.file(node, destination)
@@ -176,7 +180,9 @@ class _Progress:
             self._drawn = True
             rate = self._done / (now - self._begin)
             left = max(0, self._total - self._done) / rate if rate else 0
-            text = f"{self._name}: {_human(self._done)} of {_human(self._total)}, {_human(int(rate))}/s, {left:.0f} s left"
+            text = (
+                f"{self._name}: {_human(self._done)} of {_human(self._total)}, {_human(int(rate))}/s, {left:.0f} s left"
+            )
             print(f"\r{text[:100]:<100}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:

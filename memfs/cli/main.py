@@ -86,6 +86,7 @@ def complain(error: MemfsError | OSError, source: str = "") -> None:
 
 
 def _top(words: Sequence[str]) -> int:
+    """memfs without a subcommand: --help, --version, or wrong usage (exit 2)."""
     parser = Parser(
         prog="memfs",
         usage="memfs COMMAND [OPTION...] ARGUMENT...",
@@ -104,4 +105,5 @@ def _top(words: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return 2
     known = ", ".join(c.name for c in COMMANDS)
-    parser.error(f"{arguments.command!r} is no command; there are {known}")
+    parser.exit(2, f"memfs: {arguments.command!r} is no command; there are {known}; see memfs --help\n")
+    return 2

@@ -14,7 +14,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "options of -o, between commas:\n" + "".join(f"  {name:<16} {text}\n" for name, text in rows)
     parser.epilog += "\nmount(8)'s own words (ro, nodev, noauto, x-..., ...) may stand there too.\n"
     parser.add_argument("-f", dest="foreground", action="store_true", help="stay in the foreground")
-    parser.add_argument("-d", dest="trace", action="store_true", help="print every request (and stay in the foreground)")
+    parser.add_argument(
+        "-d", dest="trace", action="store_true", help="print every request (and stay in the foreground)"
+    )
     parser.add_argument("-v", dest="verbose", action="store_true", help="say what is mounted where")
     common.add_source(parser)
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")

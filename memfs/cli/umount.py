@@ -10,7 +10,9 @@ from memfs.errors import MemfsError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-l", dest="lazy", action="store_true", help="now, even if files are open: they end with their last close")
+    parser.add_argument(
+        "-l", dest="lazy", action="store_true", help="now, even if files are open: they end with their last close"
+    )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where memfs is mounted")
 
 

@@ -44,7 +44,10 @@ def _file_note(desc: bytes, code: str, size: int) -> list[MappedFile] | None:
         return None
     table = struct.unpack_from(f"{code[0]}{3 * count}{code[1]}", desc, 2 * size)
     rows = zip(table[0::3], table[1::3], table[2::3], names, strict=False)
-    return [MappedFile(start, end, offset * page, name.decode("utf-8", "surrogateescape")) for start, end, offset, name in rows]
+    return [
+        MappedFile(start, end, offset * page, name.decode("utf-8", "surrogateescape"))
+        for start, end, offset, name in rows
+    ]
 
 
 def parse_auxv(raw: bytes, prefix: str, word: int) -> list[tuple[int, int]]:

@@ -21,7 +21,9 @@ _NT_GNU_PROPERTY_TYPE_0 = 5
 Read = Callable[[int, int], bytes]
 
 
-def iter_notes(read: Read, prefix: str, offset: int, size: int, alignment: int, warn: Callable[[str], None]) -> Iterator[Note]:
+def iter_notes(
+    read: Read, prefix: str, offset: int, size: int, alignment: int, warn: Callable[[str], None]
+) -> Iterator[Note]:
     """The notes in [offset, offset + size) of a file, indexes from 0 on.
 
     `read(offset, size)` gives the file's bytes, fewer at its end; `prefix` is struct's byte order; `warn` is told

@@ -20,7 +20,7 @@ _DESC_AT_MOST = 1 << 20
 
 def type_name(note: Note) -> str | None:
     """The type without NT_, None where unknown."""
-    return names.note_type(note.owner, note.type)
+    return names.note_type(linux.owner(note), note.type)
 
 
 def file_name(note: Note) -> str:
@@ -32,7 +32,7 @@ def decode(image: Image, note: Note) -> Decoded | None:
     """The descriptor as an object for JSON; None where nobody here knows it, or its size is not the layout's."""
     if note.size > _DESC_AT_MOST:
         return None
-    decoder = DECODERS.get((note.owner, note.type)) if image.target.os == "linux" else None
+    decoder = DECODERS.get((linux.owner(note), note.type)) if image.target.os == "linux" else None
     if decoder is None:
         return _registers(image, note)
     return decoder(image, image.desc(note))
@@ -98,7 +98,9 @@ def _file(image: Image, desc: bytes) -> Decoded | None:
     files = parse_file_note(desc, image.target.prefix, image.target.word)
     if files is None:
         return None
-    return {"files": [{"start": hex(f.start), "end": hex(f.end), "offset": hex(f.offset), "path": f.path} for f in files]}
+    return {
+        "files": [{"start": hex(f.start), "end": hex(f.end), "offset": hex(f.offset), "path": f.path} for f in files]
+    }
 
 
 DECODERS: dict[tuple[str, int], Callable[[Image, bytes], Decoded | None]] = {

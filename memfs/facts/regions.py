@@ -227,9 +227,7 @@ def _last_of_executable(image: Image, pieces: Sequence[_Piece]) -> int | None:
     last = home
     for index in range(home + 1, len(pieces)):
         piece = pieces[index]
-        if path is not None and piece.mapping.path == path:
-            last = index
-        elif piece.kind == "bss" and index == last + 1:
+        if (path is not None and piece.mapping.path == path) or (piece.kind == "bss" and index == last + 1):
             last = index
         elif path is None and piece.is_anonymous and piece.start == pieces[last].end:
             last = index  # without NT_FILE: what adjoins the executable's text is its data and bss

@@ -66,7 +66,9 @@ def _union(fields: tuple[tuple[str, str], ...], data: bytes, target: Target) -> 
         position += -position % size
         if position + size > len(data):
             break
-        number = struct.unpack_from(target.prefix + {"P": "QI", "L": "qi"}.get(code, code * 2)[not wide], data, position)[0]
+        number = struct.unpack_from(
+            target.prefix + {"P": "QI", "L": "qi"}.get(code, code * 2)[not wide], data, position
+        )[0]
         out[name] = hex(number) if code == "P" else number
         position += size
     return out

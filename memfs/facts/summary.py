@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from memfs import arch
+from memfs.arch import linux
 from memfs.facts import arguments, auxv, notes, regions, threads
 from memfs.image import Image, Tally, fact
 
@@ -65,7 +66,11 @@ def _warnings(image: Image) -> list[str]:
         out.append(f"notes of {target.os or 'an unknown system'} are shown raw: no threads or registers")
     elif image.notes and arch.find(target) is None and threads.threads(image):
         out.append(f"registers of {target.arch} are not decoded")
-    raw = [n for n in image.notes if (n.owner, n.type) in notes.DECODERS and target.os == "linux" and notes.decode(image, n) is None]
+    raw = [
+        n
+        for n in image.notes
+        if (linux.owner(n), n.type) in notes.DECODERS and target.os == "linux" and notes.decode(image, n) is None
+    ]
     for note in raw[:8]:
         out.append(f"note {note.number} ({note.owner}, {notes.type_name(note)}) is damaged: shown raw")
     if target.os == "linux" and image.notes and not auxv.raw(image):
@@ -74,6 +79,3 @@ def _warnings(image: Image) -> list[str]:
     if high and any(high):
         out.append(f"memory above {_OFFSET_END:#x} is not in mem, whose offsets end there: see segments, regions, at")
     return out
-
-
-

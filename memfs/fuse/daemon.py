@@ -63,7 +63,9 @@ def _in_background(serve: Callable[[Callable[[], None]], None]) -> int:
         if said == _READY:
             return 0
         os.waitpid(child, 0)
-        what, why, hint, number, subject = [*said.decode("utf-8", "surrogateescape").split("\0"), "", "", "", "", ""][:5]
+        what, why, hint, number, subject = [*said.decode("utf-8", "surrogateescape").split("\0"), "", "", "", "", ""][
+            :5
+        ]
         raise MemfsError(what or "the server died before the mount was ready", why, hint, int(number or 5), subject)
     os.close(receive)
     status = 1

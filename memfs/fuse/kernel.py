@@ -40,7 +40,9 @@ class _Worker:
 class Server:
     """One mount: serves until it is unmounted."""
 
-    def __init__(self, fd: int, operations: Operations, ready: Callable[[], None], log: Log, trace: bool = False) -> None:
+    def __init__(
+        self, fd: int, operations: Operations, ready: Callable[[], None], log: Log, trace: bool = False
+    ) -> None:
         """`ready` is called once, when the kernel has been answered; `trace` logs every request."""
         self._fd = fd
         self._operations = operations

@@ -52,7 +52,9 @@ def find(point: str) -> Mount | None:
 
 def check_point(path: str) -> str:
     """The absolute path of a directory that can be mounted on. Raises MemfsError."""
-    point = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(os.path.abspath(path)))
+    point = os.path.join(
+        os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(os.path.abspath(path))
+    )
     there = find(point)
     if there and there.fstype.startswith("fuse."):
         again = f"memfs umount {path}" if there.fstype == FSTYPE else f"fusermount3 -u {path}"

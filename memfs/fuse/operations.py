@@ -15,7 +15,7 @@ from typing import NamedTuple
 from memfs.errors import MemfsError
 from memfs.fuse import protocol as p
 from memfs.fuse.inodes import Inodes
-from memfs.tree.node import Dir, File, Kind, Link, Node, Reader, Stat
+from memfs.tree.node import Dir, File, Kind, Link, Reader, Stat
 
 _MODES = {Kind.DIR: stat.S_IFDIR | 0o555, Kind.FILE: stat.S_IFREG | 0o444, Kind.LINK: stat.S_IFLNK | 0o777}
 _TYPES = {kind: mode >> 12 for kind, mode in _MODES.items()}

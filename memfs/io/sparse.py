@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from memfs.errors import AbsentMemory, MemfsError
@@ -48,7 +48,7 @@ def flatten(extents: Iterable[Extent], limit: int) -> list[Extent]:
         if e.start < limit
     ]
     ranked.sort()
-    if all(a[3] <= b[0] for a, b in zip(ranked, ranked[1:], strict=False)):
+    if all(a[3] <= b[0] for a, b in pairwise(ranked)):
         return [Extent(start, end, origin) for start, _, _, end, origin in ranked]
     return _sweep(ranked)
 

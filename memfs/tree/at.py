@@ -1,8 +1,8 @@
 """at/: memory by address. Not listed; every expression that means something is a file.
 
-    at/0x7ffd1000          to the end of its region
-    at/0x7ffd1000:64       64 bytes
-    at/0x1000-0x2000       the end is not included"""
+at/0x7ffd1000          to the end of its region
+at/0x7ffd1000:64       64 bytes
+at/0x1000-0x2000       the end is not included"""
 
 from __future__ import annotations
 

@@ -51,10 +51,14 @@ def note_file(context: Context, note: Note) -> Node:
 
 def region_file(context: Context, region: Region) -> Node:
     """The bytes of a region."""
-    return Memory(context.readable(context.image.space), region.start, region.size, region_xattrs(context.image, region))
+    return Memory(
+        context.readable(context.image.space), region.start, region.size, region_xattrs(context.image, region)
+    )
 
 
-def region_xattrs(image: Image, region: Region, start: int | None = None, size: int | None = None) -> Callable[[], dict[str, str]]:
+def region_xattrs(
+    image: Image, region: Region, start: int | None = None, size: int | None = None
+) -> Callable[[], dict[str, str]]:
     """The attributes of a region, or of a part of it."""
 
     def xattrs() -> dict[str, str]:

@@ -30,8 +30,39 @@ OPTIONS = (
 )
 
 _DROPPED = frozenset(
-    "ro defaults rw nodev nosuid noexec suid dev exec atime noatime relatime norelatime strictatime diratime"
-    " nodiratime lazytime sync async dirsync auto noauto user users nouser owner group nofail _netdev loud silent".split()
+    [
+        "ro",
+        "defaults",
+        "rw",
+        "nodev",
+        "nosuid",
+        "noexec",
+        "suid",
+        "dev",
+        "exec",
+        "atime",
+        "noatime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "diratime",
+        "nodiratime",
+        "lazytime",
+        "sync",
+        "async",
+        "dirsync",
+        "auto",
+        "noauto",
+        "user",
+        "users",
+        "nouser",
+        "owner",
+        "group",
+        "nofail",
+        "_netdev",
+        "loud",
+        "silent",
+    ]
 )
 
 
@@ -107,7 +138,9 @@ def _set(settings: Settings, name: str, value: str) -> Settings:
     except ValueError:
         number = -1
     if not value.isascii() or not value.isdigit() or not 0 <= number <= (0o777 if name == "umask" else 0xFFFFFFFE):
-        raise _invalid(f"{name}={value}", f"this is no {'octal mode' if base == 8 else 'number of a user or group'}", "")
+        raise _invalid(
+            f"{name}={value}", f"this is no {'octal mode' if base == 8 else 'number of a user or group'}", ""
+        )
     if name == "uid":
         return settings._replace(uid=number)
     return settings._replace(gid=number) if name == "gid" else settings._replace(umask=number)

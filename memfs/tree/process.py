@@ -30,14 +30,20 @@ def where(exists: Callable[[Image], Any], make: Make) -> Make:
     return lambda context: make(context) if exists(context.image) else None
 
 
-def thread_file(data: Callable[[Image, threads.Thread], bytes | None], exists: Callable[[Image, threads.Thread], Any]) -> Make:
+def optional(value: Callable[[Image], bytes | None]) -> Make:
+    """A file of bytes, only where the function gives some."""
+    return where(lambda image: value(image) is not None, text_of(lambda image: value(image) or b""))
+
+
+Part = Callable[[Image, threads.Thread], "bytes | None"]
+
+
+def of_thread(data: Part, exists: Callable[[Image, threads.Thread], Any] | None = None) -> Make:
     """A file in a thread's directory, only where the thread has what it shows."""
 
     def make(context: Context) -> Node | None:
-        thread = context.subject
-        if not exists(context.image, thread):
-            return None
-        return Generated(lambda: data(context.image, thread) or b"")
+        image, thread = context.image, context.subject
+        return Generated(lambda: data(image, thread) or b"") if (exists or data)(image, thread) else None
 
     return make
 
@@ -51,8 +57,13 @@ def _info_text(image: Image) -> bytes:
     )
 
 
-def _headers_there(image: Image) -> bool:
+def _elf(image: Image) -> bool:
     return headers.elf(image) is not None
+
+
+def _ehdr(image: Image) -> bytes | None:
+    container = headers.elf(image)
+    return container.ehdr.raw if container else None
 
 
 def _comm(image: Image) -> bytes | None:
@@ -103,7 +114,23 @@ def _note_record(image: Image, note: Note) -> dict[str, Any]:
     }
 
 
-def _note_text(image: Image, note: Note) -> bytes:
+def _notes_records(image: Image) -> list[dict[str, Any]]:
+    return [_note_record(image, note) for note in image.notes]
+
+
+def _note(context: Context) -> Node:
+    return memory.note_file(context, context.subject)
+
+
+def _note_json(context: Context) -> Node:
+    return Generated(lambda: render.to_json(_note_record(context.image, context.subject)))
+
+
+def _note_text(context: Context) -> Node:
+    return Generated(lambda: _note_lines(context.image, context.subject))
+
+
+def _note_lines(image: Image, note: Note) -> bytes:
     decoded = notes.decode(image, note)
     head = f"{note.owner}  {notes.type_name(note) or hex(note.type)}  {note.size} bytes at {note.offset:#x}\n"
     body = render.to_text(decoded) if decoded is not None else render.hexdump(image.desc(note)).encode()
@@ -180,8 +207,20 @@ def _signal_record(image: Image, thread: threads.Thread) -> dict[str, Any] | Non
     return info.record() if info else None
 
 
-def _status_there(image: Image, thread: threads.Thread) -> bool:
-    return threads.status(image, thread.task) is not None
+def _signal_json(image: Image, thread: threads.Thread) -> bytes:
+    return render.to_json(_signal_record(image, thread))
+
+
+def _signal_text(image: Image, thread: threads.Thread) -> bytes:
+    return render.to_text(_signal_record(image, thread) or {})
+
+
+def _status(image: Image, thread: threads.Thread) -> dict[str, Any] | None:
+    return threads.status_record(image, thread)
+
+
+def _status_json(image: Image, thread: threads.Thread) -> bytes:
+    return render.to_json(_status(image, thread))
 
 
 def _stack(context: Context) -> Node | None:
@@ -196,6 +235,14 @@ def _current(context: Context) -> Node | None:
 
 
 # -- listings ------------------------------------------------------------------------------------------------------
+
+
+def _segment(context: Context) -> Node:
+    return memory.segment_file(context, context.subject)
+
+
+def _region(context: Context) -> Node:
+    return memory.region_file(context, context.subject)
 
 
 def _region_names(image: Image) -> list[str]:
@@ -213,27 +260,24 @@ LISTINGS = {
     "tid": Listing(_thread_names, threads.threads),
 }
 
-_REGISTERS = (_registers, _registers)
-_FPREGS = (_fpregs, _fpregs)
-
 PROCESS = (
     Row("info", text_of(_info_text), "what this image is, a fact a line; warnings last"),
     Row("info.json", json_of(summary.info), "the same for programs"),
-    Row("headers/ehdr", where(_headers_there, text_of(lambda i: headers.elf(i).ehdr.raw)), "the ELF header"),  # type: ignore[union-attr]
-    Row("headers/ehdr.txt", where(_headers_there, text_of(headers.ehdr_text)), "the ELF header, decoded"),
-    Row("headers/phdrs", where(_headers_there, text_of(headers.table_bytes)), "the program header table"),
-    Row("headers/phdrs.txt", where(_headers_there, text_of(headers.phdrs_text)), "the program headers, one a line"),
-    Row("headers.json", where(_headers_there, json_of(headers.record)), "both for programs"),
+    Row("headers/ehdr", optional(_ehdr), "the ELF header"),
+    Row("headers/ehdr.txt", where(_elf, text_of(headers.ehdr_text)), "the ELF header, decoded"),
+    Row("headers/phdrs", where(_elf, text_of(headers.table_bytes)), "the program header table"),
+    Row("headers/phdrs.txt", where(_elf, text_of(headers.phdrs_text)), "the program headers, one a line"),
+    Row("headers.json", where(_elf, json_of(headers.record)), "both for programs"),
     Row("notes", None, "the notes, by index, owner and type"),
-    Row("notes/{note}", lambda c: memory.note_file(c, c.subject), "a note's descriptor"),
-    Row("notes/{note}.txt", lambda c: Generated(lambda: _note_text(c.image, c.subject)), "the note, decoded or as a hexdump"),
-    Row("notes/{note}.json", lambda c: Generated(lambda: render.to_json(_note_record(c.image, c.subject))), "the note for programs"),
-    Row("notes.json", json_of(lambda image: [_note_record(image, note) for note in image.notes]), "the table of notes"),
+    Row("notes/{note}", _note, "a note's descriptor"),
+    Row("notes/{note}.txt", _note_text, "the note, decoded or as a hexdump"),
+    Row("notes/{note}.json", _note_json, "the note for programs"),
+    Row("notes.json", json_of(_notes_records), "the table of notes"),
     Row("segments", None, "PT_LOADs and other program headers that have bytes, by index"),
-    Row("segments/{segment}", lambda c: memory.segment_file(c, c.subject), "the bytes of a segment"),
+    Row("segments/{segment}", _segment, "the bytes of a segment"),
     Row("segments.json", json_of(segments.records), "the table of segments"),
     Row("regions", None, "memory by meaning: heap, stack, libc.so.6.text"),
-    Row("regions/{region}", lambda c: memory.region_file(c, c.subject), "the bytes of a region"),
+    Row("regions/{region}", _region, "the bytes of a region"),
     Row("regions.json", json_of(memory.region_records), "the table of regions"),
     Row("maps", text_of(memory.maps), "the mappings as /proc/PID/maps prints them"),
     Row("mem", memory.whole, "the whole address space: the offset is the address"),
@@ -241,29 +285,27 @@ PROCESS = (
     Row("auxv", where(auxv.raw, text_of(auxv.raw)), "the auxiliary vector"),
     Row("auxv.txt", where(auxv.raw, text_of(_auxv_text)), "the auxiliary vector, an entry a line"),
     Row("auxv.json", where(auxv.raw, json_of(_auxv_records)), "the auxiliary vector for programs"),
-    Row("cmdline", where(lambda i: _cmdline(i) is not None, text_of(lambda i: _cmdline(i) or b"")), "the arguments, each ended by NUL"),
-    Row("environ", where(lambda i: _environ(i) is not None, text_of(lambda i: _environ(i) or b"")), "the environment, each ended by NUL"),
-    Row("comm", where(_comm, text_of(lambda i: _comm(i) or b"")), "the process' name"),
+    Row("cmdline", optional(_cmdline), "the arguments, each ended by NUL"),
+    Row("environ", optional(_environ), "the environment, each ended by NUL"),
+    Row("comm", optional(_comm), "the name of the process"),
     Row("exe", _exe, "a link to where the executable was"),
     Row("threads", None, "the threads by id, the one that crashed first"),
-    Row("threads/{tid}/registers", thread_file(*_REGISTERS), "the general registers (pr_reg)"),
-    Row("threads/{tid}/registers.txt", thread_file(_registers_text, _registers), "name, value, what it points to"),
-    Row("threads/{tid}/registers.json", thread_file(_registers_json, _registers), "the registers for programs"),
-    Row("threads/{tid}/fpregs", thread_file(*_FPREGS), "the floating-point registers"),
-    Row("threads/{tid}/fpregs.txt", thread_file(_fpregs_text, _fpregs), "the floating-point registers, one a line"),
-    Row("threads/{tid}/fpregs.json", thread_file(_fpregs_json, _fpregs), "the floating-point registers for programs"),
-    Row("threads/{tid}/siginfo", thread_file(_signal, _signal), "the signal (siginfo_t)"),
-    Row("threads/{tid}/siginfo.txt", thread_file(lambda i, t: render.to_text(_signal_record(i, t)), _signal_record), "the signal, a field a line"),
-    Row("threads/{tid}/siginfo.json", thread_file(lambda i, t: render.to_json(_signal_record(i, t)), _signal_record), "the signal for programs"),
-    Row("threads/{tid}/status.json", thread_file(lambda i, t: render.to_json(threads.status_record(i, t)), _status_there), "ids, signals and times"),
+    Row("threads/{tid}/registers", of_thread(_registers), "the general registers (pr_reg)"),
+    Row("threads/{tid}/registers.txt", of_thread(_registers_text, _registers), "name, value, what it points to"),
+    Row("threads/{tid}/registers.json", of_thread(_registers_json, _registers), "the registers for programs"),
+    Row("threads/{tid}/fpregs", of_thread(_fpregs), "the floating-point registers"),
+    Row("threads/{tid}/fpregs.txt", of_thread(_fpregs_text, _fpregs), "the floating-point registers, one a line"),
+    Row("threads/{tid}/fpregs.json", of_thread(_fpregs_json, _fpregs), "the floating-point registers for programs"),
+    Row("threads/{tid}/siginfo", of_thread(_signal), "the signal (siginfo_t)"),
+    Row("threads/{tid}/siginfo.txt", of_thread(_signal_text, _signal_record), "the signal, a field a line"),
+    Row("threads/{tid}/siginfo.json", of_thread(_signal_json, _signal_record), "the signal for programs"),
+    Row("threads/{tid}/status.json", of_thread(_status_json, _status), "ids, signals and times"),
     Row("threads/{tid}/stack", _stack, "a link to the region that sp points into"),
     Row("threads/current", _current, "a link to the thread that crashed, or the first"),
     Row("threads.json", json_of(_thread_records), "the table of threads"),
-)  # fmt: skip
+)
 
 
 def root(image: Image, absent_as_zero: bool = False) -> Dir:
     """The root directory of a process image."""
     return RowDir(Context(image, absent_as_zero), PROCESS, LISTINGS)
-
-

@@ -169,5 +169,5 @@ class _Table:
 
 
 def _placeholder(component: str) -> str:
-    """"{note}.txt" -> "{note}"."""
+    """ "{note}.txt" -> "{note}"."""
     return component.partition("}")[0] + "}"
