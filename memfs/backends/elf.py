@@ -136,6 +136,10 @@ def _warn_short(source: FileSource, headers: header.ProgramHeaders, warnings: li
         beyond = sum(1 for o, s in zip(headers.offsets, headers.file_sizes, strict=True) if s and o + s > source.size)
         plural = "s reach" if beyond > 1 else " reaches"
         warnings.append(f"{end - source.size:,} bytes short: {beyond:,} segment{plural} beyond the end of the file")
+    loads = zip(headers.types, headers.file_sizes, headers.memory_sizes, strict=True)
+    larger = sum(1 for type_, file_size, size in loads if type_ == names.PT_LOAD and file_size > size)
+    if larger:
+        warnings.append(f"{larger:,} PT_LOADs with p_filesz above p_memsz: p_memsz bytes of each are memory")
     if names.PT_LOAD not in headers.types:
         warnings.append("no PT_LOAD: this core has no memory")
 
@@ -152,9 +156,11 @@ def _all_extents(source: FileSource, headers: header.ProgramHeaders) -> Iterator
 
 
 def _segment_space(source: FileSource, segment: Segment, limit: int) -> Space:
-    """The bytes of one segment, wherever other segments lie over it. Segments without addresses begin at 0."""
-    parts = load_extents(segment.address, segment.file_size, segment.memory_size, segment.offset, source.size)
-    return ExtentSpace(source, flatten(parts, limit))
+    """The bytes of one segment, wherever other segments lie over it. What is no memory (PT_NOTE, ...) begins at 0."""
+    load = segment.type == names.PT_LOAD
+    address, size = (segment.address, segment.memory_size) if load else (0, segment.file_size)
+    parts = load_extents(address, segment.file_size, size, segment.offset, source.size)
+    return ExtentSpace(source, flatten(parts, limit if load else 1 << 64))
 
 
 # -- notes -------------------------------------------------------------------------------------------------------
@@ -230,7 +236,7 @@ class CoreProcess:
 
     def mappings(self) -> Sequence[Mapping]:
         """The PT_LOADs by address, cut where NT_FILE names another file; then what NT_FILE alone knows."""
-        loads = [s for s in self._headers if s.type == names.PT_LOAD and (s.memory_size or s.file_size)]
+        loads = [s for s in self._headers if s.type == names.PT_LOAD and s.memory_size]
         loads.sort(key=lambda load: (load.address, load.number))
         return merge_files(loads, self._files(), 1 << self._target.bits)
 
@@ -300,7 +306,7 @@ def merge_files(loads: Sequence[Segment], files: Sequence[MappedFile], limit: in
     out: list[Mapping] = []
     reached = 0
     for load in loads:
-        end = min(limit, load.address + max(load.memory_size, load.file_size))
+        end = min(limit, load.address + load.memory_size)
         index = max(0, bisect_right(starts, load.address) - 1)
         stop = end if load.address >= reached else load.address + 1
         position = load.address

@@ -43,8 +43,8 @@ def flags_text(flags: int, letters: str, empty: str) -> str:
 
 
 def size(segment: Segment) -> int:
-    """Bytes of its file: p_memsz of memory (or what the file has, where that is more), p_filesz of the rest."""
-    return max(segment.memory_size, segment.file_size) if is_load(segment) else segment.file_size
+    """Bytes of its file: p_memsz of memory, p_filesz of the rest."""
+    return segment.memory_size if is_load(segment) else segment.file_size
 
 
 def records(image: Image) -> list[dict[str, Any]]:

@@ -30,12 +30,11 @@ class Extent(NamedTuple):
 
 def load_extents(address: int, file_size: int, memory_size: int, offset: int, available: int) -> Iterator[Extent]:
     """A PT_LOAD as extents: what the file (of `available` bytes) has of it, and the rest, which is absent."""
-    size = max(memory_size, file_size)
-    stored = max(0, min(file_size, available - offset))
+    stored = max(0, min(file_size, memory_size, available - offset))
     if stored:
         yield Extent(address, address + stored, offset)
-    if size > stored:
-        yield Extent(address + stored, address + size, _ABSENT)
+    if memory_size > stored:
+        yield Extent(address + stored, address + memory_size, _ABSENT)
 
 
 def flatten(extents: Iterable[Extent], limit: int) -> list[Extent]:

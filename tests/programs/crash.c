@@ -22,7 +22,7 @@ int main(void)
 {
     pthread_attr_t small;
     pthread_t thread;
-    char *heap = malloc(100);
+    char *volatile heap = malloc(100); /* volatile: or the compiler keeps it in a register */
 
     strcpy(heap, "a secret in the heap of crash.c");
     memset(bss, 'b', sizeof bss);
