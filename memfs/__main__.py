@@ -1,6 +1,6 @@
 """python -m memfs"""
 
-from memfs.cli.main import main
+from memfs.cli.main import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

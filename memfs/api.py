@@ -5,16 +5,18 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from memfs import backends
 from memfs.errors import AbsentMemory, MemfsError, not_found
-from memfs.facts import regions, segments, threads
-from memfs.facts.regions import Region
-from memfs.facts.threads import Thread
-from memfs.image import Image, Note, Segment
+from memfs.image import Image, Note, Segment, State
 from memfs.io.sparse import ZeroFilled
-from memfs.tree import options, process
+from memfs.tree import options
 from memfs.tree.node import Dir, File, Link, Node
+
+if TYPE_CHECKING:  # what is concluded from an image is imported when it is asked for
+    from memfs.facts.regions import Region
+    from memfs.facts.threads import Thread
 
 
 class OpenImage:
@@ -58,8 +60,8 @@ class OpenImage:
         tally = self._space.tally(address, address + size) if address >= 0 else None
         if address < 0 or (tally is not None and tally.data + tally.zero < size):
             for run in self._space.runs(max(0, address), max(0, address) + size):
-                if run.state >= 2:
-                    raise AbsentMemory(run.start, gap=run.state == 3)
+                if run.state in (State.ABSENT, State.GAP):
+                    raise AbsentMemory(run.start, gap=run.state == State.GAP)
             raise AbsentMemory(address, gap=True)
         return size
 
@@ -76,16 +78,22 @@ class OpenImage:
     @property
     def segments(self) -> Sequence[Segment]:
         """What the container says: program headers, those with bytes."""
+        from memfs.facts import segments
+
         return segments.listed(self.image)
 
     @property
     def regions(self) -> Sequence[Region]:
         """Memory by meaning, by address."""
+        from memfs.facts import regions
+
         return regions.regions(self.image)
 
     @property
     def threads(self) -> Sequence[Thread]:
         """The threads, the one that crashed first."""
+        from memfs.facts import threads
+
         return threads.threads(self.image)
 
     @property
@@ -97,6 +105,8 @@ class OpenImage:
     def tree(self) -> Dir:
         """The root directory, as a mount shows it."""
         if self._root is None:
+            from memfs.tree import process
+
             self._root = process.root(self.image, self._settings.absent_as_zero)
         return self._root
 

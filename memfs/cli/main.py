@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -73,6 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def program() -> NoReturn:
+    """The command `memfs`: main(), and out. The interpreter's tidying up costs 9 ms and frees what the kernel frees."""
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def complain(error: MemfsError | OSError, source: str = "") -> None:

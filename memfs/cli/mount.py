@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verbose:
         print(f"memfs: {source}: {image.image.format}, {image.image.target.arch}, on {point}", flush=True)
     foreground = arguments.foreground or arguments.trace
-    operations = Operations(image.tree, owner)
+    operations = Operations(lambda: image.tree, owner)
     return daemon.run(operations, point, source, settings.allow_other, foreground, arguments.trace)

@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from memfs.errors import MemfsError
 from memfs.tree.node import Dir, Node
@@ -22,9 +22,10 @@ _DYNAMIC = 1 << 62
 class Inodes:
     """Numbers of nodes, thread-safe. The root is 1."""
 
-    def __init__(self, root: Dir) -> None:
+    def __init__(self, root: Callable[[], Dir]) -> None:
         self._lock = threading.Lock()
-        self._nodes: dict[int, Node] = {ROOT: root}
+        self._root = root
+        self._nodes: dict[int, Node] = {}
         self._bases: list[int] = []  # first number of each range, ascending
         self._owners: list[int] = []  # the directory that each range belongs to
         self._base_of: dict[int, int] = {}
@@ -38,6 +39,8 @@ class Inodes:
         node = self._nodes.get(number)
         if node is not None:
             return node
+        if number == ROOT:
+            return self._nodes.setdefault(ROOT, self._root())
         if number >= _DYNAMIC:
             with self._lock:
                 if number in self._dynamic:

@@ -61,6 +61,7 @@ class Server:
         """Serve in threads; returns when the filesystem has been unmounted. Call it from the main thread: it is
         the supervisor, and signal handlers run in it."""
         self._start_worker()
+        self._operations.warm()  # while the kernel and whoever waits for the mount are busy themselves
         while not self._ended:
             self._wake.wait()
             self._wake.clear()

@@ -4,6 +4,7 @@ No system calls on /dev/fuse here, no threads: kernel.py brings requests and tak
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from memfs.errors import MemfsError
 from memfs.fuse import protocol as p
-from memfs.fuse.inodes import Inodes
+from memfs.fuse.inodes import ROOT, Inodes
 from memfs.tree.node import Dir, File, Kind, Link, Reader, Stat
 
 _MODES = {Kind.DIR: stat.S_IFDIR | 0o555, Kind.FILE: stat.S_IFREG | 0o444, Kind.LINK: stat.S_IFLNK | 0o777}
@@ -41,7 +42,8 @@ class Handle(NamedTuple):
 class Operations:
     """A read-only filesystem over a tree."""
 
-    def __init__(self, root: Dir, owner: Owner) -> None:
+    def __init__(self, root: Callable[[], Dir], owner: Owner) -> None:
+        """`root` is called once, when it is first looked at."""
         self._inodes = Inodes(root)
         self._owner = owner
         self._handles: dict[int, Handle] = {}
@@ -67,6 +69,11 @@ class Operations:
             p.LSEEK: self.lseek,
             p.DESTROY: self.nothing,
         }
+
+    def warm(self) -> None:
+        """List the root: what that needs is then there when somebody asks."""
+        with contextlib.suppress(MemfsError):  # whoever looks gets the error
+            self._inodes.base(ROOT)
 
     # -- attributes ----------------------------------------------------------------------------------------------
 
