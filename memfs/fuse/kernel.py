@@ -61,7 +61,8 @@ class Server:
         """Serve in threads; returns when the filesystem has been unmounted. Call it from the main thread: it is
         the supervisor, and signal handlers run in it."""
         self._start_worker()
-        self._operations.warm()  # while the kernel and whoever waits for the mount are busy themselves
+        self._wake.wait()  # for INIT: it must not share the interpreter with what follows
+        self._operations.warm()  # while whoever waited for the mount is busy with its own end
         while not self._ended:
             self._wake.wait()
             self._wake.clear()
@@ -92,7 +93,7 @@ class Server:
                 length, opcode, unique, nodeid, uid, gid, pid, _, _ = unpack(buffer)
                 worker.serial += 1
                 worker.unique = unique
-                if not self._awake:
+                if not self._awake and opcode != p.INIT:
                     self._awake = True
                     self._wake.set()
                 self._answer(p.Request(length, opcode, unique, nodeid, uid, gid, pid), buffer[header_size:got])
@@ -162,6 +163,7 @@ class Server:
             major, minor, readahead, flags = p.INIT_IN.unpack_from(body)
             self._reply(request.unique, p.init_reply(major, minor, readahead, flags))
             self._ready()
+            self._wake.set()
         else:
             self._error(request.unique, errno.ENOSYS)
 
