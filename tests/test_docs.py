@@ -1,6 +1,6 @@
 """What README.md and docs/ show was really printed: every ```console block is run, and its output compared.
 
-In a block, `$ ` begins a command; the lines below it are its output, where a line `...` stands for any lines.
+In a block, `$ ` begins a command, `> ` continues it; the lines below are its output, where a line `...` stands for any lines.
 The commands of one page run one after the other in a copy of examples/."""
 
 import os
@@ -23,6 +23,8 @@ def sessions(text: str) -> list[tuple[str, list[str]]]:
         for line in block.splitlines():
             if line.startswith("$ "):
                 out.append((line[2:], []))
+            elif line.startswith("> "):
+                out[-1] = (f"{out[-1][0]}\n{line[2:]}", [])
             else:
                 out[-1][1].append(line)
     return out

@@ -96,7 +96,7 @@ def _open_file(file: FileSource) -> Image:
     for foreign in FOREIGN:
         if head[foreign.offset :].startswith(foreign.magic):
             hint = foreign.hint.format(path=_shell_quote(file.path))
-            raise MemfsError(f"this is {foreign.name}", "memfs reads it as it is in memory", hint, subject=file.path)
+            raise MemfsError(f"this is {foreign.name}", "it cannot be read in place", hint, subject=file.path)
     if b"\x7fELF".startswith(head):
         raise MemfsError(
             f"the file ends after {len(head)} bytes",
