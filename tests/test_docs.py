@@ -1,7 +1,7 @@
 """What README.md and docs/ show was really printed: every ```console block is run, and its output compared.
 
-In a block, `$ ` begins a command, `> ` continues it; the lines below are its output, where a line `...` stands for any lines.
-The commands of one page run one after the other in a copy of examples/."""
+In a block, `$ ` begins a command, `> ` continues it; the lines below are its output, where a line `...` stands for
+any lines. The commands of one page run one after the other in a copy of examples/."""
 
 import os
 import re

@@ -6,11 +6,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import memfs
 import pytest
 from conftest import ARGUMENTS, ENVIRONMENT, SECRET, Crash
-from memfs.api import OpenImage
 from needs import need_tools, run
+
+import memfs
+from memfs.api import OpenImage
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,10 @@ def test_program_headers_against_readelf(image: OpenImage, crash: Crash) -> None
     need_tools("readelf")
     printed = run("readelf", "-lW", crash.core).stdout.decode()
     row = r"^  (\w+)\s+0x(\w+) 0x(\w+) 0x(\w+) 0x(\w+) 0x(\w+) ([R ][W ][E ]) 0x(\w+)$"
-    theirs = [(t, *(int(n, 16) for n in (o, v, p, f, m)), flags) for t, o, v, p, f, m, flags, _ in re.findall(row, printed, re.M)]
+    theirs = [
+        (t, *(int(n, 16) for n in (o, v, p, f, m)), flags)
+        for t, o, v, p, f, m, flags, _ in re.findall(row, printed, re.M)
+    ]
     mine = [
         (
             p["p_type"].removeprefix("PT_"),

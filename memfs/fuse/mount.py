@@ -142,6 +142,13 @@ def _need_helper() -> str:
     return helper
 
 
+_HELPER_HINTS = (
+    ("allow_other", "add user_allow_other to /etc/fuse.conf"),
+    ("/dev/fuse: Permission", "let users open it, as udev does: chmod 0666 /dev/fuse"),
+    ("/dev/fuse", f"load the module (modprobe fuse), or give the container /dev/fuse; {_WITHOUT}"),
+)
+
+
 def _mount_by_helper(point: str, source: str, allow_other: bool) -> int:
     """fusermount3 mounts, and sends the descriptor of /dev/fuse over a socket."""
     import socket
@@ -166,8 +173,8 @@ def _mount_by_helper(point: str, source: str, allow_other: bool) -> int:
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
     if done.returncode or not fds:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        why = said[-1].removeprefix("fusermount3: ") if said else f"exit status {done.returncode}"
-        hint = "add user_allow_other to /etc/fuse.conf" if "allow_other" in why else _WITHOUT
+        why = re.sub(r"^\S*fusermount3?: ", "", said[-1]) if said else f"exit status {done.returncode}"
+        hint = next((hint for word, hint in _HELPER_HINTS if word in why), _WITHOUT)
         raise MemfsError("fusermount3 could not mount", why, hint, errno.EPERM, subject=point)
     os.set_inheritable(fds[0], False)
     return fds[0]
