@@ -49,15 +49,21 @@ def open_image(source: FileSource) -> Image:
     )
     _warn_short(source, elf.headers, warnings)
     limit = 1 << ehdr.bits
+    process = CoreProcess(source, target, elf.headers, note_list)
+
+    def build() -> ExtentSpace:
+        extents = [*_load_extents(source, elf.headers), *_left_out(process.files(), elf.headers)]
+        return ExtentSpace(source, flatten(extents, limit))
+
     return Image(
         kind="process-core",
         format=f"ELF{ehdr.bits} core",
         target=target,
         source=source,
-        space=LazySpace(lambda: ExtentSpace(source, flatten(_all_extents(source, elf.headers), limit))),
+        space=LazySpace(build),
         segments=elf.headers,
         notes=note_list,
-        process=CoreProcess(source, target, elf.headers, note_list),
+        process=process,
         segment_space=lambda segment: _segment_space(source, segment, limit),
         container=elf,
         warnings=warnings,
@@ -147,12 +153,21 @@ def _warn_short(source: FileSource, headers: header.ProgramHeaders, warnings: li
 # -- memory ------------------------------------------------------------------------------------------------------
 
 
-def _all_extents(source: FileSource, headers: header.ProgramHeaders) -> Iterator[Extent]:
+def _load_extents(source: FileSource, headers: header.ProgramHeaders) -> Iterator[Extent]:
     for segment in headers:
         if segment.type == names.PT_LOAD:
             yield from load_extents(
                 segment.address, segment.file_size, segment.memory_size, segment.offset, source.size
             )
+
+
+def _left_out(files: Sequence[MappedFile], headers: header.ProgramHeaders) -> Iterator[Extent]:
+    """Files that the notes name and that no PT_LOAD covers as a whole: they belong to the process, and are absent."""
+    loads = sorted((s.address, s.address + s.memory_size) for s in headers if s.type == names.PT_LOAD) if files else []
+    for file in files:
+        index = bisect_right(loads, (file.start, 1 << 65)) - 1
+        if index < 0 or loads[index][1] < file.end:
+            yield Extent(file.start, file.end, -1)
 
 
 def _segment_space(source: FileSource, segment: Segment, limit: int) -> Space:
@@ -238,9 +253,10 @@ class CoreProcess:
         """The PT_LOADs by address, cut where NT_FILE names another file; then what NT_FILE alone knows."""
         loads = [s for s in self._headers if s.type == names.PT_LOAD and s.memory_size]
         loads.sort(key=lambda load: (load.address, load.number))
-        return merge_files(loads, self._files(), 1 << self._target.bits)
+        return merge_files(loads, self.files(), 1 << self._target.bits)
 
-    def _files(self) -> list[MappedFile]:
+    def files(self) -> list[MappedFile]:
+        """The lines of NT_FILE, by address."""
         raw = self.regset("CORE", linux.NT_FILE)
         if raw is None or self._target.os != "linux":
             return []
