@@ -1,5 +1,6 @@
 """Address spaces against a model with a cell for each byte: overlaps, absent bytes, holes, prefixes, sums."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileSource]:
     file.close()
 
 
-def model(extents: list[Extent]) -> list[int | None | str]:
+def model(extents: list[Extent]) -> list[int | str | None]:
     """What each address is: a byte, None for absent, "gap"."""
     cells: list[int | str | None] = ["gap"] * SIZE
     for wanted in (False, True):  # first those that are absent, so that data goes over them
@@ -54,7 +55,7 @@ extent_lists = st.lists(
 def test_against_the_model(source: FileSource, extents: list[Extent], low: int, size: int) -> None:
     cells = model(extents)
     flat = flatten(extents, SIZE)
-    assert all(a.end <= b.start for a, b in zip(flat, flat[1:], strict=False))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(flat))
     space = ExtentSpace(source, flat)
     high = min(SIZE, low + size)
     runs = list(space.runs(low, high))

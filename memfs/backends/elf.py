@@ -19,8 +19,8 @@ from memfs.image import Image, Mapping, Note, Segment, Space, Target, Task
 from memfs.io.file import FileSource
 from memfs.io.sparse import Extent, ExtentSpace, LazySpace, flatten, load_extents
 
-_TABLE_FLOOR = 64 << 20
-"""A program header table of up to this many bytes is read even if the filesystem says that less is allocated."""
+_HOLES_AT_MOST = 1 << 20
+"""A program header table may lie in holes of the file for this many bytes, and eight times what is stored of it."""
 
 _NOT_CORES = {
     1: "an object file (ET_REL)",
@@ -119,8 +119,9 @@ def _read_headers(source: FileSource, ehdr: header.Ehdr, warnings: list[str]) ->
     table = b""
     if claimed:
         wanted = (claimed - 1) * stride + size
-        bound = max(source.allocated, _TABLE_FLOOR)
-        table = source.read(ehdr.e_phoff, min(wanted, bound)) if ehdr.e_phoff < source.size else b""
+        there = max(0, min(wanted, source.size - ehdr.e_phoff))
+        stored = source.stored(ehdr.e_phoff, ehdr.e_phoff + there) if there else 0
+        table = source.read(ehdr.e_phoff, min(there, _HOLES_AT_MOST + 8 * stored)) if there else b""
     headers = header.ProgramHeaders(table, ehdr)
     if phnum and claimed and len(headers) < phnum:
         warnings.append(f"the program header table is cut off: {len(headers):,} of {phnum:,} can be read")

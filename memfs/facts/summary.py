@@ -73,6 +73,9 @@ def _warnings(image: Image) -> list[str]:
     ]
     for note in raw[:8]:
         out.append(f"note {note.number} ({note.owner}, {notes.type_name(note)}) is damaged: shown raw")
+    vector = auxv.entries(image)
+    if vector and vector[-1].type != auxv.AT_NULL:
+        out.append("the auxiliary vector has no end (AT_NULL)")
     if target.os == "linux" and image.notes and not auxv.raw(image):
         out.append("no auxiliary vector: stack, vdso and heap are named by registers alone")
     high = image.space.tally(_OFFSET_END, 1 << 64) if target.bits == 64 else None

@@ -1,0 +1,230 @@
+"""The command line without a mount: the same paths, bytes and errors as a mount."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from makecore import Header, core
+from needs import REPO, run
+
+import memfs
+from memfs.tree.process import PROCESS
+
+ENV = {**os.environ, "PYTHONPATH": str(REPO), "TZ": "UTC"}
+
+
+def cli(*words: object, timeout: float = 60) -> "subprocess.CompletedProcess[bytes]":
+    return run(sys.executable, "-m", "memfs", *words, env=ENV, timeout=timeout)
+
+
+def good(*words: object) -> bytes:
+    done = cli(*words)
+    assert (done.returncode, done.stderr) == (0, b""), done
+    return done.stdout
+
+
+@pytest.fixture
+def holed(tmp_path: Path) -> Path:
+    """10 bytes of data at 0x1000, of 20; then a megabyte with a hole in it; and a page far away."""
+    path = tmp_path / "holed.core"
+    big = Header(1, 6, 0x10000, b"a" * 4096 + bytes(1 << 20) + b"z" * 4096)
+    data = core([Header(1, 4, 0x1000, b"0123456789", 20), big, Header(1, 6, 0x500000, b"far")])
+    with path.open("wb") as file:
+        for start in range(0, len(data), 4096):
+            page = data[start : start + 4096]
+            if any(page):
+                file.seek(start)
+                file.write(page)
+        file.truncate(len(data))
+    return path
+
+
+def test_help_and_version() -> None:
+    assert good("--version").decode() == f"memfs {memfs.__version__}\n"
+    text = good("--help").decode()
+    for command in ("mount", "umount", "info", "ls", "cat", "cp", "tree"):
+        assert f"\n  {command} " in text
+        assert b"usage: memfs " + command.encode() in good(command, "--help")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["frobnicate"], ["cat"], ["cat", "x"], ["ls", "-z", "x"], ["cat", "--offset", "x", "a", "b"], ["--frob"]],
+)
+def test_wrong_usage(words: list[str]) -> None:
+    done = cli(*words)
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"Traceback" not in done.stderr
+
+
+def test_tree_has_every_row() -> None:
+    text = good("tree").decode()
+    for row in PROCESS:
+        assert row.path in text
+        assert row.help in text
+
+
+def test_info(secret_core: Path) -> None:
+    text = good("info", secret_core)
+    assert text == good("cat", secret_core, "info")
+    assert json.loads(good("info", "--json", secret_core))["signal"] == "SIGSEGV (11), SEGV_MAPERR at 0x10"
+
+
+def test_ls(secret_core: Path) -> None:
+    top = good("ls", secret_core).decode().split()
+    assert top[:2] == ["info", "info.json"]
+    assert "at" not in top
+    assert b"heap" in good("ls", secret_core, "regions").splitlines()
+    assert good("ls", secret_core, "regions/heap") == b"regions/heap\n"
+    assert b"registers.json" in good("ls", secret_core, "threads/current")
+    line = good("ls", "-l", secret_core, "exe").decode()
+    assert line.startswith("lrwxrwxrwx")
+    assert "-> /tmp/" in line
+    sizes = {
+        row.split()[-1]: int(row.split()[1]) for row in good("ls", "-l", secret_core, "regions").decode().splitlines()
+    }
+    assert sizes["heap"] == len(good("cat", secret_core, "regions/heap"))
+    everything = good("ls", "-R", secret_core).decode()
+    assert "\nthreads/" in everything
+    assert "\nregions:\n" in everything
+    records = json.loads(good("ls", "-R", "--json", secret_core))
+    assert {"name", "kind", "size", "data"} <= set(records[0])
+    assert any(r["name"] == "threads/current" and r["kind"] == "link" for r in records)
+
+
+def test_cat(secret_core: Path) -> None:
+    heap = memfs.open(str(secret_core)).cat("regions/heap")
+    assert good("cat", secret_core, "regions/heap") == heap
+    assert good("cat", secret_core, "comm", "./regions/../comm", "/comm") == b"secret\n" * 3
+    assert good("cat", "--offset", "0x2a0", "--length", "5", secret_core, "regions/heap") == b"alice"
+    assert good("cat", "--offset", len(heap) - 3, secret_core, "regions/heap") == heap[-3:]
+    assert good("cat", "--offset", len(heap) + 9, secret_core, "regions/heap") == b""
+    assert good("cat", "--length", 0, secret_core, "regions/heap") == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("nothing", "no such file or directory"),
+        ("regions/nothing", "no such file or directory"),
+        ("regions", "this is a directory"),
+        ("info/x", "not a directory"),
+        ("exe", "leads out of the image"),
+        ("at/0x10", "no such file or directory"),
+        ("at/main", "no such file or directory"),
+        ("threads/current/../../../..", "this is a directory"),
+    ],
+)
+def test_paths_that_cannot_be_read(secret_core: Path, path: str, words: str) -> None:
+    done = cli("cat", secret_core, path, "comm")
+    assert done.returncode == 1
+    assert done.stdout == b"secret\n", "the other files are printed all the same"
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(f"memfs: {secret_core}: ")
+    assert words in line
+
+
+def test_absent_bytes(holed: Path) -> None:
+    done = cli("cat", holed, "at/0x1000:20")
+    assert (done.returncode, done.stdout) == (1, b"0123456789")
+    assert b"no bytes at 0x100a" in done.stderr
+    assert good("cat", "-o", "absent=zero", holed, "at/0x1000:20") == b"0123456789" + bytes(10)
+    done = cli("cat", "-o", "absent=zero", holed, "at/0x1000:0x21")
+    assert (done.returncode, done.stdout) == (1, b"0123456789" + bytes(10)), "a gap is never filled"
+    assert b"nothing is mapped there" in done.stderr
+
+
+def test_cp_leaves_holes(holed: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    region = next(line for line in good("ls", holed, "regions").decode().split() if "10000" in line)
+    assert good("cp", holed, f"regions/{region}", target) == b""
+    assert target.read_bytes() == good("cat", holed, f"regions/{region}")
+    assert target.stat().st_blocks * 512 < 1 << 19
+    done = cli("cp", holed, "at/0x1000:20", target)
+    assert done.returncode == 0
+    assert b"10 bytes are not in the image" in done.stderr
+    assert target.read_bytes() == b"0123456789" + bytes(10)
+
+
+def test_cp_into_a_directory_and_recursively(secret_core: Path, tmp_path: Path) -> None:
+    good("cp", secret_core, "regions/heap", tmp_path)
+    assert b"swordfish" in (tmp_path / "heap").read_bytes()
+    done = cli("cp", "-r", secret_core, "/", tmp_path / "all")
+    assert done.returncode == 0, done.stderr
+    assert b"mem was left out" in done.stderr
+    assert (tmp_path / "all/comm").read_bytes() == b"secret\n"
+    assert os.readlink(tmp_path / "all/threads/current") in os.listdir(tmp_path / "all/threads")
+    assert not (tmp_path / "all/mem").exists()
+    assert (tmp_path / "all/regions.json").read_bytes() == good("cat", secret_core, "regions.json")
+    done = cli("cp", secret_core, "regions", tmp_path / "x")
+    assert done.returncode == 1
+    assert b"copy it with -r" in done.stderr
+
+
+def test_cp_of_mem(holed: Path, tmp_path: Path) -> None:
+    cli("cp", holed, "mem", tmp_path / "mem")
+    with (tmp_path / "mem").open("rb") as file:
+        assert os.fstat(file.fileno()).st_size == 0x500003
+        assert os.pread(file.fileno(), 3, 0x500000) == b"far"
+        assert os.pread(file.fileno(), 10, 0x1000) == b"0123456789"
+        assert os.lseek(file.fileno(), 0x200000, os.SEEK_DATA) == 0x500000
+
+
+def test_cp_does_not_follow_links_in_the_way(secret_core: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    done = cli("cp", secret_core, "comm", tmp_path / "link")
+    assert done.returncode == 1
+    assert (tmp_path / "victim").read_text() == "kept"
+
+
+def test_cp_where_there_is_no_directory(secret_core: Path, tmp_path: Path) -> None:
+    done = cli("cp", secret_core, "comm", tmp_path / "no" / "where")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "large.core"
+    path.write_bytes(core([Header(1, 6, 0x10000, b"x" * (300 << 20))]))
+    target = tmp_path / "copy"
+    command = f"{sys.executable} -m memfs cp {path} at/0x10000 {target}"
+    done = run("script", "-qec", command, "/dev/null", env=ENV, timeout=120)
+    assert done.returncode == 0, done
+    assert target.stat().st_size == 300 << 20
+    if b" of 300.0 MiB" not in done.stdout:  # faster than the first report
+        assert b"left" not in done.stdout
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = cli("info", "--debug", tmp_path / "missing")
+    assert done.returncode != 0
+    assert b"Traceback" in done.stderr
+
+
+def test_a_reader_that_goes_away(secret_core: Path) -> None:
+    done = run("sh", "-c", f"{sys.executable} -m memfs ls -R {secret_core} | head -1", env=ENV)
+    assert (done.stdout, done.stderr) == (b".:\n", b"")
+
+
+def test_bytes_that_are_no_utf8_come_out_as_they_are(tmp_path: Path) -> None:
+    from makecore import file_note_64, note, prpsinfo_64
+
+    files = file_note_64((0x1000, 0x2000, 0, b"/lib/\xff\xfe.so"))
+    path = tmp_path / "odd.core"
+    path.write_bytes(
+        core([Header(1, 5, 0x1000, b"x")], note(b"CORE", 3, prpsinfo_64(1)) + note(b"CORE", 0x46494C45, files))
+    )
+    assert good("ls", path, "regions") == b"\xff\xfe.so.text\n"
+    assert b"/lib/\xff\xfe.so" in good("cat", path, "maps")
+    assert "\\udcff\\udcfe.so.text" in good("cat", path, "regions.json").decode("ascii")
+
+
+def test_modes_of_a_copy(secret_core: Path, tmp_path: Path) -> None:
+    good("cp", secret_core, "comm", tmp_path / "c")
+    assert stat.S_ISREG((tmp_path / "c").stat().st_mode)
