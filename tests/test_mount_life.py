@@ -84,14 +84,18 @@ def test_trace_and_verbose(secret_core: Path, point: Path) -> None:
 
 
 def test_the_daemon_lets_go_of_everything(secret_core: Path, point: Path, tmp_path: Path) -> None:
-    with (tmp_path / "open").open("w") as inherited, mounted(secret_core, point):
+    with (tmp_path / "open").open("w") as inherited:
+        done = memfs("mount", secret_core, point, pass_fds=(inherited.fileno(),))
+    assert done.returncode == 0
+    try:
         (daemon,) = daemons(point)
         links = {int(p.name): os.readlink(p) for p in Path(f"/proc/{daemon}/fd").iterdir()}
         assert {links[n] for n in (0, 1, 2)} == {"/dev/null"}
-        assert os.readlink(f"/proc/{daemon}/cwd") == "/"
-        assert inherited.name not in links.values()
         assert sorted(link for n, link in links.items() if n > 2) == ["/dev/fuse", str(secret_core)]
+        assert os.readlink(f"/proc/{daemon}/cwd") == "/"
         assert os.getsid(daemon) == daemon
+    finally:
+        remove(point)
 
 
 def test_busy(secret_core: Path, point: Path) -> None:

@@ -29,8 +29,14 @@ def open_image(arguments: argparse.Namespace) -> api.OpenImage:
     return api.OpenImage(backends.open_source(arguments.source), settings)
 
 
+def tree_path(argument: str) -> str:
+    """A path of the tree as the tree has it: arguments come in the locale's encoding, names are UTF-8."""
+    return os.fsencode(argument).decode("utf-8", "surrogateescape")
+
+
 def find(image: api.OpenImage, path: str) -> Node:
     """A node by path; a link that the path ends with is followed while it stays inside the tree."""
+    path = tree_path(path)
     node = image.node(path)
     for _ in range(40):
         if not isinstance(node, Link) or node.target.startswith("/"):

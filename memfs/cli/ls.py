@@ -11,6 +11,7 @@ from typing import Any
 
 from memfs.api import OpenImage
 from memfs.cli import common
+from memfs.facts.naming import to_bytes
 from memfs.tree.node import Dir, Link, Node
 
 
@@ -24,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     with common.open_image(arguments) as image:
-        node = image.node(arguments.path) if arguments.long else common.find(image, arguments.path)
+        node = image.node(common.tree_path(arguments.path)) if arguments.long else common.find(image, arguments.path)
         if arguments.json:
             _print_json(arguments, node)
         elif isinstance(node, Dir):
@@ -88,4 +89,4 @@ def _record(name: str, node: Node) -> dict[str, Any]:
 
 
 def _write(line: str) -> None:
-    sys.stdout.buffer.write(os.fsencode(line) + b"\n")
+    sys.stdout.buffer.write(to_bytes(line) + b"\n")

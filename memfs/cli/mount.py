@@ -26,6 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     from memfs.fuse import daemon, mount
     from memfs.fuse.operations import Operations, default_owner
 
+    foreground = arguments.foreground or arguments.trace
+    if not foreground:
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a daemon keeps nothing open that its caller happened to have
     settings = options.parse(",".join(arguments.options))
     image = common.open_image(arguments)  # the source first: what is no image is never mounted
     point = mount.check_point(arguments.mountpoint)
@@ -33,6 +36,5 @@ def run(arguments: argparse.Namespace) -> int:
     source = settings.fsname or os.path.abspath(arguments.source)
     if arguments.verbose:
         print(f"memfs: {source}: {image.image.format}, {image.image.target.arch}, on {point}", flush=True)
-    foreground = arguments.foreground or arguments.trace
     operations = Operations(lambda: image.tree, owner)
     return daemon.run(operations, point, source, settings.allow_other, foreground, arguments.trace)

@@ -10,6 +10,16 @@ from collections.abc import Iterable, Iterator
 _BYTES_AT_MOST = 255
 
 
+def to_bytes(name: str) -> bytes:
+    """A name as the kernel has it, whatever the locale: UTF-8, with the bytes that are none as they were."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def from_bytes(name: bytes) -> str:
+    """A name as the tree has it."""
+    return name.decode("utf-8", "surrogateescape")
+
+
 def escape(name: str) -> str:
     """A name that can stand in a directory, of any length."""
     out = "".join(_ESCAPES.get(c) or (c if c.isprintable() or ord(c) >= 0xA0 else _percent(c)) for c in name)
@@ -25,8 +35,7 @@ def _percent(char: str) -> str:
 
 def fit(name: str, suffix: str = "") -> str:
     """An escaped name with its suffix, in at most 255 bytes."""
-    raw = name.encode("utf-8", "surrogateescape")
-    tail = suffix.encode("utf-8", "surrogateescape")
+    raw, tail = to_bytes(name), to_bytes(suffix)
     if len(raw) + len(tail) > _BYTES_AT_MOST:
         import hashlib
 
@@ -34,7 +43,7 @@ def fit(name: str, suffix: str = "") -> str:
         kept = raw[: _BYTES_AT_MOST - len(mark)]
         while kept and raw[len(kept)] & 0xC0 == 0x80:  # do not cut a character in two
             kept = kept[:-1]
-        return (kept + mark).decode("utf-8", "surrogateescape")
+        return from_bytes(kept + mark)
     return name + suffix
 
 

@@ -42,6 +42,11 @@ def flags_text(flags: int, letters: str, empty: str) -> str:
     return "".join(letter if flags & bit else empty for letter, bit in zip(letters, (4, 2, 1), strict=True))
 
 
+def physical(image: Image, segment: Segment) -> int | None:
+    """p_paddr, where it means something: the core of a process has 0 there."""
+    return segment.physical if segment.physical or image.kind != "process-core" else None
+
+
 def size(segment: Segment) -> int:
     """Bytes of its file: p_memsz of memory, p_filesz of the rest."""
     return segment.memory_size if is_load(segment) else segment.file_size
@@ -55,7 +60,7 @@ def records(image: Image) -> list[dict[str, Any]]:
             "index": s.number,
             "type": type_name(image, s),
             "address": hex(s.address),
-            "physical": hex(s.physical),
+            "physical": hex(at) if (at := physical(image, s)) is not None else None,
             "offset": hex(s.offset),
             "file_size": s.file_size,
             "memory_size": s.memory_size,

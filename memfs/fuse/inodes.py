@@ -7,12 +7,12 @@ listing shows (at/...) gets a number of its own, and keeps it until the kernel f
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Hashable
 
 from memfs.errors import MemfsError
+from memfs.facts.naming import from_bytes
 from memfs.tree.node import Dir, Node
 
 ROOT = 1
@@ -81,7 +81,7 @@ class Inodes:
     def lookup(self, parent: int, name: bytes) -> tuple[int, Node]:
         """A child by name, and its number. Raises MemfsError (ENOENT)."""
         directory = self.directory(parent)
-        text = os.fsdecode(name)
+        text = from_bytes(name)
         index = directory.find(text)
         if index is not None:
             number = self.base(parent) + index

@@ -67,7 +67,9 @@ class Server:
             self._wake.wait()
             self._wake.clear()
             self._supervise()
-        os.close(self._fd)
+        with self._lock:
+            if not self._workers:  # one that is still stuck must not find another file under this number
+                os.close(self._fd)
 
     # -- workers -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from memfs.errors import MemfsError
+from memfs.facts.naming import from_bytes, to_bytes
 from memfs.fuse import protocol as p
 from memfs.fuse.inodes import ROOT, Inodes
 from memfs.tree.node import Dir, File, Kind, Link, Reader, Stat
@@ -115,7 +116,7 @@ class Operations:
         node = self._inodes.node(nodeid)
         if not isinstance(node, Link):
             raise MemfsError("not a link", errno=errno.EINVAL)
-        return os.fsencode(node.target)
+        return to_bytes(node.target)
 
     def forget(self, nodeid: int, body: memoryview) -> None:
         """FORGET has no answer."""
@@ -196,13 +197,13 @@ class Operations:
     def getxattr(self, nodeid: int, body: memoryview) -> bytes:
         """EOPNOTSUPP for what is not user.*: `ls -l` then asks once for each filesystem, not for each file."""
         size, _ = p.GETXATTR_IN.unpack_from(body)
-        name = os.fsdecode(bytes(body[p.GETXATTR_IN.size :]).partition(b"\0")[0])
+        name = from_bytes(bytes(body[p.GETXATTR_IN.size :]).partition(b"\0")[0])
         if not name.startswith("user."):
             raise MemfsError("no such attribute", errno=errno.EOPNOTSUPP)
         value = self._inodes.node(nodeid).xattrs().get(name)
         if value is None:
             raise MemfsError("no such attribute", errno=errno.ENODATA)
-        return _sized(os.fsencode(value), size)
+        return _sized(to_bytes(value), size)
 
     def listxattr(self, nodeid: int, body: memoryview) -> bytes:
         size, _ = p.GETXATTR_IN.unpack_from(body)
@@ -243,7 +244,7 @@ class Operations:
     def _dirent(self, directory: Dir, index: int, text: str, number: int, plus: bool) -> bytes:
         """One entry; with node id 0 where its size is costly: whoever wants it looks it up."""
         node = directory.child(index)
-        name = os.fsencode(text)
+        name = to_bytes(text)
         entry = p.DIRENT.pack(number, index + 3, len(name), _TYPES[node.kind]) + p.padded(name)
         if not plus:
             return entry

@@ -34,7 +34,7 @@ def segment_file(context: Context, segment: Segment) -> Node:
             segment.address,
             size,
             segments.flags_text(segment.flags, "rwx", "-"),
-            physical=segment.physical,
+            physical=segments.physical(context.image, segment),
             offset=segment.offset,
             origin="image",
         )
