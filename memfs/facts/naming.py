@@ -22,6 +22,8 @@ def from_bytes(name: bytes) -> str:
 
 def escape(name: str) -> str:
     """A name that can stand in a directory, of any length."""
+    if name.isprintable() and "/" not in name and "%" not in name and not name.startswith("."):
+        return name
     out = "".join(_ESCAPES.get(c) or (c if c.isprintable() or ord(c) >= 0xA0 else _percent(c)) for c in name)
     return "%2E" + out[1:] if out.startswith(".") else out
 
@@ -35,6 +37,8 @@ def _percent(char: str) -> str:
 
 def fit(name: str, suffix: str = "") -> str:
     """An escaped name with its suffix, in at most 255 bytes."""
+    if 4 * (len(name) + len(suffix)) <= _BYTES_AT_MOST:  # UTF-8 has four bytes a character at most
+        return name + suffix
     raw, tail = to_bytes(name), to_bytes(suffix)
     if len(raw) + len(tail) > _BYTES_AT_MOST:
         import hashlib

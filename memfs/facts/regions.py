@@ -257,14 +257,14 @@ def _joined(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
     """Adjoining mappings with the same bracketed label are one region."""
     last: _Piece | None = None
     for piece in pieces:
-        if last is None:
-            last = copy(piece)
-        elif piece.label and piece.label == last.label and piece.start == last.end:
+        if last is not None and piece.label and piece.label == last.label and piece.start == last.end:
+            last = copy(last)  # the pieces themselves stay what `maps` lists
             last.end = piece.end
             last.stacks += piece.stacks
         else:
-            yield last
-            last = copy(piece)
+            if last is not None:
+                yield last
+            last = piece
     if last is not None:
         yield last
 
