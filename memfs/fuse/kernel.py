@@ -92,13 +92,13 @@ class Server:
                     if error.errno == errno.ENODEV:  # unmounted
                         break
                     raise
-                length, opcode, unique, nodeid, uid, gid, pid, _, _ = unpack(buffer)
+                _, opcode, unique, nodeid, _, _, pid, _, _ = unpack(buffer)
                 worker.serial += 1
                 worker.unique = unique
                 if not self._awake and opcode != p.INIT:
                     self._awake = True
                     self._wake.set()
-                self._answer(p.Request(length, opcode, unique, nodeid, uid, gid, pid), buffer[header_size:got])
+                self._answer(opcode, unique, nodeid, pid, buffer[header_size:got])
                 worker.unique = 0
         finally:
             self._end(worker)
@@ -123,56 +123,53 @@ class Server:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def _answer(self, request: p.Request, body: memoryview) -> None:
+    def _answer(self, opcode: int, unique: int, nodeid: int, pid: int, body: memoryview) -> None:
         """Have one request answered; every failure is an errno for its caller."""
-        opcode = request.opcode
         if self._trace:
             name = p.OPCODES.get(opcode, str(opcode))
-            self._log(f"{request.unique}: {name} node {request.nodeid} by process {request.pid}")
+            self._log(f"{unique}: {name} node {nodeid} by process {pid}")
         operation = self._operations.table.get(opcode)
         try:
             if operation is not None:
-                answer = operation(request.nodeid, body)
-                self._reply(request.unique, *(answer if isinstance(answer, tuple) else (answer,)))
+                self._reply(unique, operation(nodeid, body))
             else:
-                self._other(request, body)
+                self._other(opcode, unique, nodeid, body)
         except MemfsError as error:
             if error.errno == errno.EIO:
                 self._log(str(error))
-            self._error(request.unique, error.errno)
+            self._error(unique, error.errno)
         except OSError as error:
             self._log(f"{p.OPCODES.get(opcode, opcode)}: {error}")
-            self._error(request.unique, error.errno or errno.EIO)
+            self._error(unique, error.errno or errno.EIO)
         except Exception as error:  # the last line of the front: a bug must not hang its caller
-            self._bug(request, error)
+            self._bug(opcode, unique, error)
 
-    def _bug(self, request: p.Request, error: Exception) -> None:
+    def _bug(self, opcode: int, unique: int, error: Exception) -> None:
         import traceback
 
-        self._log(f"a bug in memfs: {p.OPCODES.get(request.opcode, request.opcode)}: {error!r}")
+        self._log(f"a bug in memfs: {p.OPCODES.get(opcode, opcode)}: {error!r}")
         self._log(traceback.format_exc())
-        self._error(request.unique, errno.EIO)
+        self._error(unique, errno.EIO)
 
-    def _other(self, request: p.Request, body: memoryview) -> None:
+    def _other(self, opcode: int, unique: int, nodeid: int, body: memoryview) -> None:
         """Requests that are about the protocol, not the tree."""
-        if request.opcode == p.FORGET:
-            self._operations.forget(request.nodeid, body)
-        elif request.opcode == p.BATCH_FORGET:
-            self._operations.batch_forget(request.nodeid, body)
-        elif request.opcode == p.INTERRUPT:
-            self._interrupt(request.unique, p.INTERRUPT_IN.unpack_from(body)[0])
-        elif request.opcode == p.INIT:
+        if opcode == p.FORGET:
+            self._operations.forget(nodeid, body)
+        elif opcode == p.BATCH_FORGET:
+            self._operations.batch_forget(nodeid, body)
+        elif opcode == p.INTERRUPT:
+            self._interrupt(unique, p.INTERRUPT_IN.unpack_from(body)[0])
+        elif opcode == p.INIT:
             major, minor, readahead, flags = p.INIT_IN.unpack_from(body)
-            self._reply(request.unique, p.init_reply(major, minor, readahead, flags))
+            self._reply(unique, p.init_reply(major, minor, readahead, flags))
             self._ready()
             self._wake.set()
         else:
-            self._error(request.unique, errno.ENOSYS)
+            self._error(unique, errno.ENOSYS)
 
-    def _reply(self, unique: int, *parts: bytes | memoryview) -> None:
-        length = p.OUT_HEADER.size + sum(map(len, parts))
+    def _reply(self, unique: int, answer: bytes | memoryview) -> None:
         try:
-            os.writev(self._fd, (p.OUT_HEADER.pack(length, 0, unique), *parts))
+            os.writev(self._fd, (p.OUT_HEADER.pack(p.OUT_HEADER.size + len(answer), 0, unique), answer))
         except OSError as error:
             if error.errno == errno.EFAULT:
                 # The source was cut off under its mapping; the kernel has ended the request with EIO.

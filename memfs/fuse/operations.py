@@ -53,7 +53,7 @@ class Operations:
         self._times = (seconds % (1 << 64),) * 3 + (nanoseconds,) * 3
         self._modes = {k: mode if k == Kind.LINK else mode & ~owner.umask for k, mode in _MODES.items()}
         self._buffers = threading.local()
-        self.table: dict[int, Callable[[int, memoryview], bytes | tuple[memoryview, ...]]] = {
+        self.table: dict[int, Callable[[int, memoryview], bytes | memoryview]] = {
             p.LOOKUP: self.lookup,
             p.GETATTR: self.getattr,
             p.READLINK: self.readlink,
@@ -153,7 +153,7 @@ class Operations:
             raise MemfsError("not open", errno=errno.EBADF)
         return handle
 
-    def read(self, nodeid: int, body: memoryview) -> bytes | tuple[memoryview, ...]:
+    def read(self, nodeid: int, body: memoryview) -> bytes | memoryview:
         """Bytes of a file. A short answer would cut the file off in the page cache: only direct I/O may have one."""
         number, offset, size, _, _, _, _ = p.READ_IN.unpack_from(body)
         reader, direct = self._handle(number)
@@ -162,12 +162,12 @@ class Operations:
             return b""
         view = reader.view(offset, size)
         if view is not None:
-            return (view,)
+            return view
         buffer = self._buffer()[:size]
         got = reader.readinto(offset, buffer)
         if got < size and not direct:
             raise MemfsError(f"{got} of {size} bytes at {offset:#x} could be read")
-        return (buffer[:got],)
+        return buffer[:got]
 
     def _buffer(self) -> memoryview:
         """A buffer for the largest read, one for each thread."""

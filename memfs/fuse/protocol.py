@@ -5,7 +5,6 @@ All integers are in host byte order. Offsets and sizes are bytes."""
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
 
 LOOKUP, FORGET, GETATTR, READLINK = 1, 2, 3, 5
 OPEN, READ, STATFS, RELEASE, FSYNC = 14, 15, 17, 18, 20
@@ -56,18 +55,6 @@ REQUEST_SIZE = 16384
 PAGES_AT_MOST = 256  # a request of 1 MiB
 READ_AT_MOST = PAGES_AT_MOST * 4096
 FOREVER = 86400 * 365
-
-
-class Request(NamedTuple):
-    """The header of a request."""
-
-    length: int
-    opcode: int
-    unique: int
-    nodeid: int
-    uid: int
-    gid: int
-    pid: int
 
 
 def init_reply(major: int, minor: int, readahead: int, flags: int) -> bytes:

@@ -29,7 +29,7 @@ class FileSource:
         info = os.fstat(fd)
         self.size = info.st_size
         self.mtime_ns = info.st_mtime_ns
-        self.allocated = info.st_blocks * 512
+        self.is_sparse = info.st_blocks * 512 < info.st_size  # whether it may have holes at all
         self._map: mmap.mmap | None = None
         self._window: memoryview | None = None
         self._touched = 0
@@ -71,11 +71,6 @@ class FileSource:
         return bytes(buffer[:got])
 
     # -- holes ---------------------------------------------------------------------------------------------------
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the file may have holes at all."""
-        return self.allocated < self.size
 
     def extents(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """The pieces of [low, high) that are stored, in order: what SEEK_DATA calls data."""

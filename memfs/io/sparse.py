@@ -118,7 +118,7 @@ class ExtentSpace:
         return done
 
     def view(self, address: int, size: int) -> memoryview | None:
-        index = self._at(address)
+        index = bisect_right(self._starts, address) - 1
         if index < 0 or self._origins[index] == _ABSENT:
             return None
         inside = address - self._starts[index]

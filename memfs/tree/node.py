@@ -215,8 +215,7 @@ class MemoryReader(Reader):
         return self._space.readinto(self._base + offset, buffer[:room])
 
     def view(self, offset: int, size: int) -> memoryview | None:
-        size = min(size, self.size - offset)
-        return self._space.view(self._base + offset, size) if size > 0 else None
+        return self._space.view(self._base + offset, size)
 
     def next_data(self, offset: int) -> int:
         self._inside(offset)
