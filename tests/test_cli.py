@@ -228,3 +228,39 @@ def test_bytes_that_are_no_utf8_come_out_as_they_are(tmp_path: Path) -> None:
 def test_modes_of_a_copy(secret_core: Path, tmp_path: Path) -> None:
     good("cp", secret_core, "comm", tmp_path / "c")
     assert stat.S_ISREG((tmp_path / "c").stat().st_mode)
+
+
+def test_cp_never_destroys_the_image(secret_core: Path, tmp_path: Path) -> None:
+    core_file = tmp_path / "own.core"
+    core_file.write_bytes(secret_core.read_bytes())
+    (tmp_path / "hard").hardlink_to(core_file)
+    for destination in (core_file, tmp_path / "hard"):
+        done = cli("cp", core_file, "regions/heap", destination)
+        assert done.returncode == 1
+        assert b"the image itself" in done.stderr
+    assert core_file.read_bytes() == secret_core.read_bytes()
+
+
+def test_cp_to_a_fifo_does_not_hang(secret_core: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    done = cli("cp", secret_core, "comm", tmp_path / "fifo", timeout=20)
+    assert done.returncode == 1
+    assert b"memfs cat" in done.stderr
+
+
+@pytest.mark.parametrize("words", ["cat {} comm", "info {}", "ls -R {}", "tree", "cat {} regions/heap"])
+@pytest.mark.parametrize("closing", [">&-", "<&- >&-", "> /dev/full"])
+def test_output_that_goes_nowhere(secret_core: Path, words: str, closing: str) -> None:
+    command = f"{sys.executable} -m memfs {words.format(secret_core)} {closing}"
+    done = run("sh", "-c", command, env=ENV)
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("memfs: standard output: ")
+
+
+def test_closed_standard_files_stay_closed(secret_core: Path, tmp_path: Path) -> None:
+    before = secret_core.read_bytes()
+    done = run("sh", "-c", f"{sys.executable} -m memfs cp {secret_core} comm {tmp_path}/c <&- >&- 2>&-", env=ENV)
+    assert done.returncode == 0
+    assert (tmp_path / "c").read_bytes() == b"secret\n"
+    assert secret_core.read_bytes() == before

@@ -280,3 +280,13 @@ def test_a_signal_does_not_disturb_a_read_that_ends(secret_core: Path, point: Pa
     with mounted(secret_core, point):
         done = run(sys.executable, "-c", textwrap.dedent(code), point / "regions/heap", timeout=60)
         assert done.returncode == 0, done.stderr.decode()
+
+
+def test_mounted_with_its_standard_files_closed(secret_core: Path, point: Path) -> None:
+    """The core must not become descriptor 0, 1 or 2, which the daemon gives to /dev/null."""
+    command = " ".join([*MEMFS, "mount", str(secret_core), str(point), "<&- >&- 2>&-"])
+    try:
+        assert run("sh", "-c", command, env=ENV).returncode == 0
+        assert b"swordfish" in (point / "regions/heap").read_bytes()
+    finally:
+        remove(point)

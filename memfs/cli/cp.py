@@ -88,6 +88,8 @@ class _Copy:
 
     def file(self, node: File, destination: str) -> None:
         """One file, sparse: only data is written. Raises MemfsError."""
+        self._check(destination)
+        existed = os.path.lexists(destination)
         reader = node.open()
         size, total = _extent(node, reader)
         try:
@@ -101,12 +103,30 @@ class _Copy:
                 os.ftruncate(fd, size)
             self._data(reader, fd, size, _Progress(os.path.basename(destination), total))
         except OSError as error:
+            if not existed:
+                os.unlink(destination)
             raise _too_large(destination, error, size) from error
         finally:
             os.close(fd)
             reader.close()
         tally = node.space.tally(node.base, node.base + node.size) if isinstance(node, Memory) else None
         self._absent += tally.absent if tally else 0
+
+    def _check(self, destination: str) -> None:
+        """Refuse what would destroy the image itself, or cannot be written at an offset."""
+        try:
+            there, image = os.lstat(destination), os.stat(self._source)
+        except OSError:  # nothing is in the way
+            return
+        if os.path.samestat(there, image):
+            why, hint = "it is the image itself", "name another file"
+        elif stat.S_ISLNK(there.st_mode):
+            why, hint = "it is a symbolic link, which is not followed", "remove it, or name what it leads to"
+        elif stat.S_ISFIFO(there.st_mode) or stat.S_ISSOCK(there.st_mode):
+            why, hint = "it has no offsets to write at", f"use memfs cat and > {destination}"
+        else:
+            return
+        raise MemfsError("cannot copy there", why, hint, errno.EINVAL, destination)
 
     def _data(self, reader: Reader, fd: int, size: int, progress: _Progress) -> None:
         buffer = memoryview(bytearray(common.CHUNK))

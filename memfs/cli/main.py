@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import signal
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words[1:])
     try:
         status: int = module.run(arguments)
-    except (MemfsError, OSError) as error:
+        sys.stdout.flush()
+    except (MemfsError, OSError, MemoryError) as error:
         if arguments.debug:
             raise
         complain(error, getattr(arguments, "source", ""))
@@ -78,19 +80,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """The command `memfs`: main(), and out. The interpreter's tidying up costs 9 ms and frees what the kernel frees."""
+    _fill_standard_files()
     status = main()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # has been complained about
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def complain(error: MemfsError | OSError, source: str = "") -> None:
+def _fill_standard_files() -> None:
+    """Let no file that is opened later become 0, 1 or 2, where a caller has closed them: writing to it would be an
+    error that names the wrong file. Output that goes nowhere fails, as it does for every other program."""
+    while (fd := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for as long as we run
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def complain(error: MemfsError | OSError | MemoryError, source: str = "") -> None:
     """One line on stderr: memfs: SOURCE: what; why; what to do."""
-    if isinstance(error, OSError):
-        name = error.filename if isinstance(error.filename, str) else ""
-        error = from_os_error(name, error)
+    if isinstance(error, MemoryError):
+        error = MemfsError("out of memory", hint="look at a part of it: memfs cat with a path, or --length")
+    if isinstance(error, OSError):  # what is read raises MemfsError, so this is what is written
+        error = from_os_error(error.filename if isinstance(error.filename, str) else "standard output", error)
+        source = ""
     named = not source or error.subject.startswith(source)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     print(f"memfs: {error}" if named else f"memfs: {printable(source)}: {error}", file=sys.stderr)
 
 
