@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from memfs.tree.node import Dir, File, Link, Node
 if TYPE_CHECKING:  # what is concluded from an image is imported when it is asked for
     from memfs.facts.regions import Region
     from memfs.facts.threads import Thread
+
+_CHUNK = 1 << 20
 
 
 class OpenImage:
@@ -122,14 +125,14 @@ class OpenImage:
         if not isinstance(node, File):
             raise MemfsError("this is not a file", subject=path)
         reader = node.open()
-        out = bytearray(reader.size)
-        done = reader.readinto(0, memoryview(out)) if out else 0
-        if done < len(out):
-            reader.readinto(done, memoryview(out)[done:])
+        out = bytearray()  # grows with what is there: a size out of a damaged image must not cost memory first
+        buffer = memoryview(bytearray(min(_CHUNK, reader.size)))
+        while len(out) < reader.size:
+            out += buffer[: reader.readinto(len(out), buffer[: reader.size - len(out)])]
         return builtins.bytes(out)
 
 
-def open(source: str, **settings: str | bool | None) -> OpenImage:
+def open(source: str | os.PathLike[str], **settings: str | bool | None) -> OpenImage:
     """Open a memory image: an ELF core. `settings` are the options that stand behind `-o`: absent="zero".
 
     Raises MemfsError, whose text says what, why and what to do; TypeError for an option that does not exist."""

@@ -58,4 +58,9 @@ def from_os_error(subject: str, error: OSError, what: str = "", hint: str = "") 
 
 def printable(text: str) -> str:
     """Text of an attacker (names, paths, notes) made fit for one line of a terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return "".join(c if c.isprintable() else f"\\x{_code(c):02x}" for c in text)
+
+
+def _code(char: str) -> int:
+    """A character's number; a surrogate stands for a byte."""
+    return ord(char) & 0xFF if "\udc80" <= char <= "\udcff" else ord(char)

@@ -57,9 +57,9 @@ FOREIGN = (
 _HEAD = 512
 
 
-def open_source(source: str) -> Image:
+def open_source(source: str | os.PathLike[str]) -> Image:
     """Open whatever `source` names: a path. Raises MemfsError with what, why and what to do."""
-    if source.isascii() and source.isdigit():
+    if isinstance(source, str) and source.isascii() and source.isdigit():
         raise MemfsError(
             "a number means a live process",
             "this version reads ELF cores only",

@@ -317,9 +317,8 @@ def merge_files(loads: Sequence[Segment], files: Sequence[MappedFile], limit: in
     """Mappings by address out of PT_LOADs (sorted) and lines of NT_FILE (sorted, disjoint).
 
     A PT_LOAD is cut where another file begins; one that lies over an earlier PT_LOAD is not, as that would cost
-    the product of both. Files that no PT_LOAD covers are mappings too: gcore leaves text out."""
+    the product of both. What no PT_LOAD covers of a file is a mapping too: gcore leaves text out."""
     starts = [file.start for file in files]
-    covered = bytearray(len(files))
     out: list[Mapping] = []
     reached = 0
     for load in loads:
@@ -330,7 +329,6 @@ def merge_files(loads: Sequence[Segment], files: Sequence[MappedFile], limit: in
         while index < len(files) and files[index].start < stop:
             file = files[index]
             if file.end > position:
-                covered[index] = 1
                 if file.start > position:
                     out.append(_mapping(load, position, file.start, None))
                 position = min(end, file.end) if load.address >= reached else end
@@ -339,11 +337,26 @@ def merge_files(loads: Sequence[Segment], files: Sequence[MappedFile], limit: in
         if position < end:
             out.append(_mapping(load, position, end, None))
         reached = max(reached, end)
-    for index, file in enumerate(files):
-        if not covered[index] and file.start < limit:
-            out.append(Mapping(file.start, min(limit, file.end), None, file.offset, file.path, None, None))
+    out.extend(_not_covered(loads, files, limit))
     out.sort(key=lambda mapping: mapping.start)
     return out
+
+
+def _not_covered(loads: Sequence[Segment], files: Sequence[MappedFile], limit: int) -> Iterator[Mapping]:
+    """The parts of mapped files that lie in no PT_LOAD; nobody knows their permissions."""
+    index = reached = 0
+    for file in files:
+        position, end = file.start, min(limit, file.end)
+        while position < end:
+            while index < len(loads) and loads[index].address <= position:
+                reached = max(reached, loads[index].address + loads[index].memory_size)
+                index += 1
+            if reached > position:
+                position = reached
+                continue
+            stop = min(end, loads[index].address) if index < len(loads) else end
+            yield Mapping(position, stop, None, file.offset + position - file.start, file.path, None, None)
+            position = stop
 
 
 def _mapping(load: Segment, start: int, end: int, file: MappedFile | None) -> Mapping:

@@ -12,6 +12,7 @@ from typing import Any
 from memfs.api import OpenImage
 from memfs.cli import common
 from memfs.facts.naming import to_bytes
+from memfs.tree import render
 from memfs.tree.node import Dir, Link, Node
 
 
@@ -58,13 +59,11 @@ def _print_dir(arguments: argparse.Namespace, image: OpenImage, top: Dir) -> Non
 
 def _line(name: str, node: Node, image: OpenImage) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(image.image.source.mtime_ns // 10**9))
-    target = f" -> {node.target}" if isinstance(node, Link) else ""
+    target = f" -> {render.printable_bytes(node.target)}" if isinstance(node, Link) else ""
     return f"{stat.filemode(common.mode(node))} {node.stat().size or 0:>16} {when} {name}{target}"
 
 
 def _print_json(arguments: argparse.Namespace, node: Node) -> None:
-    from memfs.tree import render
-
     records: list[dict[str, Any]] = []
 
     def visit(path: str, directory: Dir) -> None:

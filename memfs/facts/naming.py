@@ -35,29 +35,30 @@ def _percent(char: str) -> str:
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
-def fit(name: str, suffix: str = "") -> str:
-    """An escaped name with its suffix, in at most 255 bytes."""
-    if 4 * (len(name) + len(suffix)) <= _BYTES_AT_MOST:  # UTF-8 has four bytes a character at most
+def fit(name: str, suffix: str = "", room: int = 0) -> str:
+    """An escaped name with its suffix, in at most 255 bytes less `room` for what will be put behind it."""
+    limit = _BYTES_AT_MOST - room
+    if 4 * (len(name) + len(suffix)) <= limit:  # UTF-8 has four bytes a character at most
         return name + suffix
     raw, tail = to_bytes(name), to_bytes(suffix)
-    if len(raw) + len(tail) > _BYTES_AT_MOST:
+    if len(raw) + len(tail) > limit:
         import hashlib
 
         mark = b"~" + hashlib.sha256(raw).hexdigest()[:12].encode() + tail
-        kept = raw[: _BYTES_AT_MOST - len(mark)]
+        kept = raw[: limit - len(mark)]
         while kept and raw[len(kept)] & 0xC0 == 0x80:  # do not cut a character in two
             kept = kept[:-1]
         return from_bytes(kept + mark)
     return name + suffix
 
 
-def unique(names: Iterable[str]) -> Iterator[str]:
-    """File names in the same order: escaped, cut, with ~2, ~3 where one occurs again."""
+def unique(names: Iterable[str], room: int = 0) -> Iterator[str]:
+    """File names in the same order: escaped, cut, with ~2, ~3 where one occurs again; `room` as for fit()."""
     count: dict[str, int] = {}
     used: set[str] = set()
     for name in map(escape, names):
         number = count.get(name, 0) + 1
-        while (out := fit(name, "" if number == 1 else f"~{number}")) in used:
+        while (out := fit(name, "" if number == 1 else f"~{number}", room)) in used:
             number += 1
         count[name] = number
         used.add(out)

@@ -110,7 +110,18 @@ def region_at(image: Image, address: int) -> Region | None:
     for candidate in reversed(everything[max(0, index - 8) : index + 1]):
         if candidate.start <= address < candidate.end:
             return candidate
-    return None
+    widest = everything[_widest(image)[index]] if index >= 0 else None  # far below, under many that overlap it
+    return widest if widest and address < widest.end else None
+
+
+@fact
+def _widest(image: Image) -> list[int]:
+    """For each region, which one reaches farthest: it, or one before it."""
+    ends = [region.end for region in regions(image)]
+    widest: list[int] = []
+    for index, end in enumerate(ends):
+        widest.append(widest[-1] if index and ends[widest[-1]] >= end else index)
+    return widest
 
 
 def tally(image: Image, region: Region) -> Tally | None:

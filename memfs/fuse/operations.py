@@ -154,8 +154,10 @@ class Operations:
         return handle
 
     def read(self, nodeid: int, body: memoryview) -> bytes | memoryview:
-        """Bytes of a file. A short answer would cut the file off in the page cache: only direct I/O may have one."""
-        number, offset, size, _, _, _, _ = p.READ_IN.unpack_from(body)
+        """Bytes of a file. A short answer would cut the file off in the page cache, and fill the page with zeros: only
+        direct I/O may have one. A file that is opened for it is read through the cache all the same if it is mapped;
+        then a page that is not all there is an error (SIGBUS)."""
+        number, offset, size, flags, _, _, _ = p.READ_IN.unpack_from(body)
         reader, direct = self._handle(number)
         size = min(size, reader.size - offset, p.READ_AT_MOST)
         if size <= 0:
@@ -167,6 +169,8 @@ class Operations:
         got = reader.readinto(offset, buffer)
         if got < size and not direct:
             raise MemfsError(f"{got} of {size} bytes at {offset:#x} could be read")
+        if got < size and not flags & p.READ_LOCKOWNER:
+            raise MemfsError("a part of a mapped page is absent", errno=errno.ENODATA)
         return buffer[:got]
 
     def _buffer(self) -> memoryview:

@@ -28,6 +28,9 @@ WANTED = ASYNC_READ | DO_READDIRPLUS | ASYNC_DIO | PARALLEL_DIROPS | MAX_PAGES |
 # OPEN flags
 DIRECT_IO, KEEP_CACHE, CACHE_DIR, NOFLUSH = 1 << 0, 1 << 1, 1 << 3, 1 << 5
 
+# READ flags
+READ_LOCKOWNER = 1 << 1  # set by fuse_send_read (fs/fuse/file.c), for direct I/O; never when the page cache reads
+
 IN_HEADER = Struct("=IIQQIIIHH")  # len, opcode, unique, nodeid, uid, gid, pid, extlen, padding
 OUT_HEADER = Struct("=IiQ")  # len, error, unique
 INIT_IN = Struct("=IIII")  # major, minor, max_readahead, flags

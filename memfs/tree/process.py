@@ -98,7 +98,7 @@ def _auxv_records(image: Image) -> list[dict[str, Any]]:
 
 @fact
 def _note_names(image: Image) -> list[str]:
-    return list(unique(notes.file_name(note) for note in image.notes))
+    return list(unique((notes.file_name(note) for note in image.notes), room=len(".json")))
 
 
 def _note_record(image: Image, note: Note) -> dict[str, Any]:
