@@ -1,9 +1,10 @@
 """Fixtures that several files of tests share."""
 
-import os
 import resource
+import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from needs import REPO, need, need_tools
+import makecore
+from needs import REPO, need, need_tools, run
 
 ARGUMENTS = ("./crash", "first argument", "", "--third=3")
 ENVIRONMENT = {"GREETING": "hello, reader", "EMPTY": "", "UTF8": "grün"}
@@ -19,36 +21,87 @@ SECRET = b"a secret in the heap of crash.c"
 
 
 class Crash(NamedTuple):
-    """A core that the kernel wrote of tests/programs/crash.c, and the program."""
+    """A core of tests/programs/crash.c, the program, the words that it was started with, and who wrote the core."""
 
     core: Path
     program: Path
+    arguments: tuple[str, ...]
+    writer: str  # "kernel" or "gdb"
 
 
 @pytest.fixture(scope="session")
-def crash(tmp_path_factory: pytest.TempPathFactory) -> Crash:
-    """The kernel's own core of a crashed program, made now."""
+def crash_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tests/programs/crash.c, compiled, in a directory of its own."""
     need_tools("cc")
-    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
-    need("/" not in pattern and not pattern.startswith("|"), f"core_pattern leads elsewhere: {pattern}")
     work = tmp_path_factory.mktemp("crash")
     source = REPO / "tests" / "programs" / "crash.c"
     subprocess.run(["cc", "-O1", "-g", "-pthread", "-o", work / "crash", source], check=True, timeout=120)
+    return work / "crash"
+
+
+@pytest.fixture(scope="session")
+def crash_core(crash_program: Path, request: pytest.FixtureRequest) -> Crash:
+    """The kernel's own core of a crashed program, made now; gdb's, with a warning, where the kernel writes none."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if "/" in pattern or pattern.startswith("|"):
+        return _instead(request, f"core_pattern leads elsewhere: {pattern}")
+    work = crash_program.parent
+    before = set(work.iterdir())
 
     def unlimited() -> None:
         hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
     done = subprocess.run(
-        ARGUMENTS, executable=work / "crash", cwd=work, env=ENVIRONMENT, preexec_fn=unlimited, timeout=60, check=False
+        ARGUMENTS, executable=crash_program, cwd=work, env=ENVIRONMENT, preexec_fn=unlimited, timeout=60, check=False
     )
     assert done.returncode == -11
-    cores = [work / name for name in os.listdir(work) if name.startswith("core")]
-    need(cores, "the kernel wrote no core (ulimit -H -c is 0?)")
-    return Crash(cores[0], work / "crash")
+    cores = set(work.iterdir()) - before
+    if not cores:
+        return _instead(request, "the kernel wrote no core (ulimit -H -c is 0?)")
+    return Crash(cores.pop(), crash_program, ARGUMENTS, "kernel")
+
+
+@pytest.fixture(scope="session")
+def crash(crash_core: Crash) -> Crash:
+    """The same, for the files that read one writer's core alone."""
+    return crash_core
+
+
+def _instead(request: pytest.FixtureRequest, why: str) -> Crash:
+    warnings.warn(f"{why}: the tests read a core that gdb wrote", stacklevel=2)
+    core: Crash = request.getfixturevalue("crash_by_gdb")
+    return core
+
+
+@pytest.fixture(scope="session")
+def crash_by_gdb(crash_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Crash:
+    """gdb's core of the same program: it leaves text out, has section headers, and counts NT_FILE in bytes.
+
+    gdb.mappings beside it is what the kernel's own maps said of the process then."""
+    need_tools("gdb")
+    core = tmp_path_factory.mktemp("gdb") / "gdb.core"
+    environment = " ".join(shlex.quote(f"{name}={value}") for name, value in ENVIRONMENT.items())
+    commands = (
+        "set debuginfod enabled off", f"set exec-wrapper env -i {environment}", "run", f"generate-core-file {core}",
+        "info proc mappings", "kill",
+    )  # fmt: skip
+    words = [word for command in commands for word in ("-ex", command)]
+    done = run("gdb", "-q", "-nx", "-batch", *words, "--args", crash_program, *ARGUMENTS[1:], timeout=120)
+    need(core.exists(), f"gdb wrote no core: {done.stderr.decode(errors='replace')[-300:]}")
+    core.with_suffix(".mappings").write_bytes(done.stdout)
+    return Crash(core, crash_program, (str(crash_program), *ARGUMENTS[1:]), "gdb")
 
 
 @pytest.fixture(scope="session")
 def secret_core() -> Path:
     """The core that the repository carries."""
     return REPO / "examples" / "secret.core"
+
+
+@pytest.fixture
+def small_core(tmp_path: Path) -> Path:
+    """A made core with every kind of note that is decoded, of two segments."""
+    path = tmp_path / "small.core"
+    path.write_bytes(makecore.small_core())
+    return path

@@ -84,12 +84,31 @@ def core(
     return ehdr(bits, order, machine, **{"e_phnum": len(every), **fields}) + table + body
 
 
+_PRSTATUS = {
+    # (machine, bits): what stands before pr_reg, its registers, their code, the slots of pc and sp, pr_fpvalid
+    (EM_X86_64, 64): ("3ih2x2Q4i8q", 27, "Q", 16, 19, "i4x"),
+    (EM_X86_64, 32): ("3ih2x2I4i8i", 27, "Q", 16, 19, "i4x"),
+    (EM_386, 32): ("3ih2x2I4i8i", 17, "I", 12, 15, "i"),
+    (EM_ARM, 32): ("3ih2x2I4i8i", 18, "I", 15, 13, "i"),
+    (EM_AARCH64, 64): ("3ih2x2Q4i8q", 34, "Q", 32, 31, "i4x"),
+}
+MACHINES = tuple(_PRSTATUS)
+
+
+def prstatus(
+    tid: int, sp: int = 0, pc: int = 0, signal: int = 0, machine: int = EM_X86_64, bits: int = 64, order: str = "<"
+) -> bytes:
+    """A PRSTATUS. The registers that are not pc and sp hold 0x1000 and their slot."""
+    head, count, code, pc_slot, sp_slot, tail = _PRSTATUS[machine, bits]
+    registers = [0x1000 + slot for slot in range(count)]
+    registers[pc_slot], registers[sp_slot] = pc, sp
+    out = struct.pack(order + head, signal, 0, 0, signal, 0, 0, tid, 1, tid, tid, *([0] * 8))
+    return out + struct.pack(f"{order}{count}{code}{tail}", *registers, 1)
+
+
 def prstatus_x86_64(tid: int, sp: int = 0, pc: int = 0, signal: int = 0) -> bytes:
     """A PRSTATUS of x86_64 (336 bytes)."""
-    registers = [0] * 27
-    registers[16], registers[19] = pc, sp
-    head = struct.pack("<3ih2x2Q4i8q", signal, 0, 0, signal, 0, 0, tid, 1, tid, tid, *([0] * 8))
-    return head + struct.pack("<27Qi4x", *registers, 1)
+    return prstatus(tid, sp, pc, signal)
 
 
 def prpsinfo_64(pid: int, name: bytes = b"made", arguments: bytes = b"made up") -> bytes:
@@ -109,3 +128,18 @@ def file_note_64(*files: tuple[int, int, int, bytes], page: int = 4096) -> bytes
     for start, end, offset, _ in files:
         out += struct.pack("<QQQ", start, end, offset)
     return out + b"".join(path + b"\0" for *_, path in files)
+
+
+def small_core(bits: int = 64, order: str = "<") -> bytes:
+    """A core of 0x1000 to 0x2000 (its first 80 bytes are there) and of a stack, with every note that is decoded.
+
+    Of other classes and orders than 64 and little: with notes that mean nothing."""
+    if (bits, order) == (64, "<"):
+        notes = note(b"CORE", 1, prstatus(5, 0x7010, 0x1000, 11)) + note(b"CORE", 3, prpsinfo_64(5))
+        notes += note(b"CORE", 0x53494749, struct.pack("<3i4xQ104x", 11, 0, 1, 0x10))
+        notes += note(b"CORE", 6, auxv_64(AT_ENTRY=0x1000, AT_RANDOM=0x7020))
+        notes += note(b"CORE", 0x46494C45, file_note_64((0x1000, 0x2000, 0, b"/bin/a"), (0x2000, 0x3000, 1, b"/l/b")))
+        notes += note(b"CORE", 2, bytes(512))
+    else:
+        notes = note(b"XYZ", 7, b"desc", order) + note(b"CORE", 99, b"12345678", order)
+    return core([Header(1, 5, 0x1000, b"code" * 20, 4096), Header(1, 6, 0x7000, b"stack" * 20)], notes, bits, order)

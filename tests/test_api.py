@@ -37,6 +37,41 @@ def test_read(path: str) -> None:
                 image.read(0x1000, size, fill=fill)
 
 
+def test_what_a_source_may_be(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with memfs.open(Path(path)) as image:
+        assert image.image.source.path == path
+    monkeypatch.chdir(tmp_path)
+    Path(path).rename(tmp_path / "959")
+    with memfs.open("./959") as image, memfs.open(Path("959")) as same:
+        assert image.read(0x1000, 10) == same.read(0x1000, 10)
+    with pytest.raises(memfs.MemfsError, match="live process"):
+        memfs.open("959")
+    for nothing in ("", "a\0b"):
+        with pytest.raises(memfs.MemfsError, match="no path"):
+            memfs.open(nothing)
+
+
+def test_cat_of_more_than_there_is(tmp_path: Path) -> None:
+    """A petabyte that a damaged core promises is ENODATA, not all of our memory."""
+    file = tmp_path / "promise.core"
+    file.write_bytes(core([Header(1, 6, 0x1000, b"x", 1 << 50)]))
+    with memfs.open(file) as image:
+        for name, address in (("mem", 0), ("at/0x1000", 0x1001), ("regions/anon.1000", 0x1001)):
+            with pytest.raises(memfs.AbsentMemory) as caught:
+                image.cat(name)
+            assert caught.value.address == address
+        with pytest.raises(memfs.MemfsError):
+            image.cat("regions")
+
+
+def test_use_after_close(path: str) -> None:
+    image = memfs.open(path)
+    image.close()
+    image.close()
+    with pytest.raises(memfs.MemfsError):
+        image.read(0x1000, 1)
+
+
 def test_records(secret_core: Path) -> None:
     with memfs.open(str(secret_core)) as image:
         assert [t.crashed for t in image.threads] == [True, False]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from looking import look_through
-from makecore import PT_NOTE, Header, auxv_64, core, ehdr, note, prpsinfo_64, prstatus_x86_64
+from makecore import PT_NOTE, Header, core, ehdr, note, prstatus_x86_64, small_core
 from needs import REPO, run
 
 import memfs
@@ -19,9 +19,9 @@ ENV = {**os.environ, "PYTHONPATH": str(REPO)}
 MEMORY = 500 << 20
 
 
-def refused(*words: object) -> str:
+def refused(*words: str | bytes | Path) -> str:
     """The one line with which the command fails."""
-    done = run(sys.executable, "-m", "memfs", *words, env=ENV)
+    done = run(sys.executable, "-m", "memfs", *map(os.fsdecode, words), env=ENV)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 1, done
     assert len(lines) == 1, lines
@@ -68,8 +68,25 @@ def test_things_that_are_no_files(tmp_path: Path) -> None:
     assert "a character device" in refused("info", "/dev/null")
     assert "No such file" in refused("info", tmp_path / "missing")
     assert "\\x0a" in refused("info", tmp_path / "new\nline")
+    assert "/\\xff:" in refused("info", os.fsencode(tmp_path) + b"/\xff")
     assert "live process" in refused("info", "959")
     assert "gcore" in refused("ls", "/bin/true")
+    assert "a shared library" in refused("info", next(Path(sys.base_prefix).rglob("lib-dynload/*.so")))
+
+
+@pytest.mark.parametrize(("mode", "want"), [(0o644, "opened\n"), (0, "small.core: Permission denied\n")])
+def test_a_file_that_may_not_be_read(small_core: Path, mode: int, want: str) -> None:
+    """Root may read everything, so it becomes nobody, once all is imported."""
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(REPO)!r}); import memfs.api, memfs.backends.elf\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "try: memfs.open('small.core'); print('opened')\n"
+        "except memfs.MemfsError as error: print(error)"
+    )
+    small_core.chmod(mode)
+    small_core.parent.chmod(0o755)
+    done = run(sys.executable, "-c", code, cwd=small_core.parent)
+    assert done.stdout.decode() == want, done.stderr
 
 
 def test_an_unpacking_command_that_can_be_pasted(tmp_path: Path) -> None:
@@ -80,14 +97,10 @@ def test_an_unpacking_command_that_can_be_pasted(tmp_path: Path) -> None:
     assert run("sh", "-c", f"printf %s {command}").stdout == str(path).encode()
 
 
-def small() -> bytes:
-    notes = note(b"CORE", 1, prstatus_x86_64(5, 0x7010, 0x1000, 11)) + note(b"CORE", 3, prpsinfo_64(5))
-    notes += note(b"CORE", 6, auxv_64(AT_ENTRY=0x1000, AT_RANDOM=0x7020))
-    return core([Header(1, 5, 0x1000, b"code" * 20, 4096), Header(1, 6, 0x7000, b"stack" * 20)], notes)
-
-
-def test_cut_off_at_every_byte(tmp_path: Path) -> None:
-    whole = small()
+@pytest.mark.parametrize(("bits", "order"), [(64, "<"), (64, ">"), (32, "<"), (32, ">")])
+def test_cut_off_at_every_byte(tmp_path: Path, bits: int, order: str) -> None:
+    whole = small_core(bits, order)
+    header = 64 if bits == 64 else 52
     path = tmp_path / "cut.core"
     opened = 0
     for size in range(len(whole) + 1):
@@ -95,7 +108,7 @@ def test_cut_off_at_every_byte(tmp_path: Path) -> None:
         try:
             image = memfs.open(str(path))
         except MemfsError as error:
-            assert size < 64, size
+            assert size < header, size
             assert "cut off" in str(error) or "empty" in str(error)
             continue
         opened += 1
@@ -103,7 +116,7 @@ def test_cut_off_at_every_byte(tmp_path: Path) -> None:
         if size < len(whole):
             assert image.image.warnings, size
         image.close()
-    assert opened == len(whole) + 1 - 64
+    assert opened == len(whole) + 1 - header
 
 
 LOOK = f"""
@@ -192,6 +205,6 @@ def test_memory_that_is_promised_is_not_allocated(tmp_path: Path) -> None:
 
 def test_warnings_say_what_is_odd(tmp_path: Path) -> None:
     path = tmp_path / "cut.core"
-    path.write_bytes(small()[:-50])
+    path.write_bytes(small_core()[:-50])
     warnings = json.loads(memfs.open(str(path)).cat("info.json"))["warnings"]
     assert "50 bytes short: 1 segment reaches beyond the end of the file" in warnings

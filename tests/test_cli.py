@@ -1,17 +1,23 @@
 """The command line without a mount: the same paths, bytes and errors as a mount."""
 
+import errno
+import io
+import itertools
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from makecore import Header, core
+from makecore import Header, auxv_64, core, file_note_64, note, prpsinfo_64, prstatus
 from needs import REPO, run
 
 import memfs
+from memfs.cli import cp
 from memfs.tree.process import PROCESS
 
 ENV = {**os.environ, "PYTHONPATH": str(REPO), "TZ": "UTC"}
@@ -89,6 +95,11 @@ def test_ls(secret_core: Path) -> None:
         row.split()[-1]: int(row.split()[1]) for row in good("ls", "-l", secret_core, "regions").decode().splitlines()
     }
     assert sizes["heap"] == len(good("cat", secret_core, "regions/heap"))
+    (one,) = json.loads(good("ls", "--json", secret_core, "regions/heap"))
+    assert one.pop("data") <= sizes["heap"], "less where the file that git made is sparse"
+    assert one == {"name": "regions/heap", "kind": "file", "size": sizes["heap"]}
+    long = good("ls", "-l", "-R", secret_core, "threads").decode()
+    assert re.match(r"threads:\n(?:dr-xr-xr-x .*\n)+lrwxrwxrwx .* current -> \d+\n\nthreads/\d+:\n-r--r--r-- ", long)
     everything = good("ls", "-R", secret_core).decode()
     assert "\nthreads/" in everything
     assert "\nregions:\n" in everything
@@ -151,6 +162,37 @@ def test_cp_leaves_holes(holed: Path, tmp_path: Path) -> None:
     assert target.read_bytes() == b"0123456789" + bytes(10)
 
 
+def data_of(path: Path) -> list[tuple[int, int]]:
+    """[start, end) of what SEEK_DATA calls data."""
+    out: list[tuple[int, int]] = []
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while (out[-1][1] if out else 0) < size:
+            try:
+                start = os.lseek(file.fileno(), out[-1][1] if out else 0, os.SEEK_DATA)
+            except OSError as error:
+                assert error.errno == errno.ENXIO
+                break
+            out.append((start, os.lseek(file.fileno(), start, os.SEEK_HOLE)))
+    return out
+
+
+def test_holes_are_holes(tmp_path: Path) -> None:
+    """Absent memory between data is a hole of the copy, to the page; a segment's copy is as sparse as a region's."""
+    page = 4096
+    parts = [Header(1, 6, 0x10000, b"a" * page, 8 * page), Header(1, 6, 0x18000, b"z" * (2 * page))]
+    path = tmp_path / "parts.core"
+    path.write_bytes(core(parts))
+    want = {
+        "at/0x10000-0x1a000": [(0, page), (8 * page, 10 * page)],
+        "segments/000-0000000000010000-rw-": [(0, page)],
+        "mem": [(0x10000, 0x11000), (0x18000, 0x1A000)],
+    }
+    for name, data in want.items():
+        cli("cp", path, name, tmp_path / "copy")
+        assert data_of(tmp_path / "copy") == data, name
+
+
 def test_cp_into_a_directory_and_recursively(secret_core: Path, tmp_path: Path) -> None:
     good("cp", secret_core, "regions/heap", tmp_path)
     assert b"swordfish" in (tmp_path / "heap").read_bytes()
@@ -189,16 +231,33 @@ def test_cp_where_there_is_no_directory(secret_core: Path, tmp_path: Path) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    path = tmp_path / "large.core"
-    path.write_bytes(core([Header(1, 6, 0x10000, b"x" * (300 << 20))]))
-    target = tmp_path / "copy"
-    command = f"{sys.executable} -m memfs cp {path} at/0x10000 {target}"
-    done = run("script", "-qec", command, "/dev/null", env=ENV, timeout=120)
-    assert done.returncode == 0, done
-    assert target.stat().st_size == 300 << 20
-    if b" of 300.0 MiB" not in done.stdout:  # faster than the first report
-        assert b"left" not in done.stdout
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of ours: a second for each piece of 1 MiB of 4."""
+    clock = itertools.count()
+    terminal = Terminal()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = cp._Progress("heap", 4 << 20)
+    for _ in range(4):
+        progress.add(1 << 20)
+    progress.end()
+    shown = [line.strip() for line in terminal.getvalue().split("\r")]
+    assert shown == ["", *(f"heap: {n}.0 MiB of 4.0 MiB, 1.0 MiB/s, {4 - n} s left" for n in (1, 2, 3, 4)), "", ""]
+
+
+def test_no_progress_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    monkeypatch.setattr(time, "monotonic", itertools.count().__next__)
+    progress = cp._Progress("heap", 10)
+    progress.add(5)
+    progress.end()
+    assert pipe.getvalue() == ""
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -213,12 +272,10 @@ def test_a_reader_that_goes_away(secret_core: Path) -> None:
 
 
 def test_bytes_that_are_no_utf8_come_out_as_they_are(tmp_path: Path) -> None:
-    from makecore import file_note_64, note, prpsinfo_64
-
     files = file_note_64((0x1000, 0x2000, 0, b"/lib/\xff\xfe.so"))
     path = tmp_path / "odd.core"
     path.write_bytes(
-        core([Header(1, 5, 0x1000, b"x")], note(b"CORE", 3, prpsinfo_64(1)) + note(b"CORE", 0x46494C45, files))
+        core([Header(1, 5, 0x1000, b"x", 4096)], note(b"CORE", 3, prpsinfo_64(1)) + note(b"CORE", 0x46494C45, files))
     )
     assert good("ls", path, "regions") == b"\xff\xfe.so.text\n"
     assert b"/lib/\xff\xfe.so" in good("cat", path, "maps")
@@ -226,8 +283,17 @@ def test_bytes_that_are_no_utf8_come_out_as_they_are(tmp_path: Path) -> None:
 
 
 def test_modes_of_a_copy(secret_core: Path, tmp_path: Path) -> None:
-    good("cp", secret_core, "comm", tmp_path / "c")
-    assert stat.S_ISREG((tmp_path / "c").stat().st_mode)
+    done = run("sh", "-c", f"umask 027; {sys.executable} -m memfs cp {secret_core} comm {tmp_path}/c", env=ENV)
+    assert done.returncode == 0, done
+    assert stat.filemode((tmp_path / "c").stat().st_mode) == "-rw-r-----"
+
+
+def test_a_link_of_an_attacker_stays_on_its_line(tmp_path: Path) -> None:
+    notes = note(b"CORE", 1, prstatus(5)) + note(b"CORE", 6, auxv_64(AT_ENTRY=0x1000))
+    notes += note(b"CORE", 0x46494C45, file_note_64((0x1000, 0x2000, 0, b"/bin/\x1b[2J\nroot\xff")))
+    path = tmp_path / "odd.core"
+    path.write_bytes(core([Header(1, 5, 0x1000, b"x", 4096)], notes))
+    assert good("ls", "-l", path, "exe").endswith(b"exe -> /bin/\\x1b[2J\\x0aroot\xff\n")
 
 
 def test_cp_never_destroys_the_image(secret_core: Path, tmp_path: Path) -> None:

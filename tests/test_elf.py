@@ -1,6 +1,7 @@
 """ELF headers and notes of every shape, made byte by byte."""
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -103,6 +104,7 @@ def test_alignment_is_4_whatever_the_header_says(alignment: int) -> None:
 
 def test_gnu_properties_are_aligned_to_8() -> None:
     raw = note(b"GNU", 5, b"x" * 12, align=8) + note(b"GNU", 5, b"y" * 16, align=8)
+    raw = raw.replace(b"x" * 12 + bytes(4), b"x" * 12 + b"pad!")  # not taken for a gap of zeros, nor for a note
     found, _ = parse(raw, 8)
     assert [raw[n.offset : n.offset + n.size] for n in found] == [b"x" * 12, b"y" * 16]
 
@@ -135,6 +137,18 @@ def test_two_note_segments_count_through(tmp_path: Path) -> None:
     headers = [Header(PT_NOTE, 0, 0, note(b"A", 1, b"1")), Header(PT_NOTE, 0, 0, note(b"B", 2, b"2"))]
     names = opened(tmp_path, core(headers)).tree.lookup("notes").names()  # type: ignore[attr-defined]
     assert [name for name in names if "." not in name] == ["000-A-0x1", "001-B-0x2"]
+
+
+def test_a_long_owner_leaves_room_for_suffixes(tmp_path: Path) -> None:
+    raw = b"".join(note(owner, 1, b"x") for owner in (b"A" * 240, b"A" * 248, b"A" * 300, "ü".encode() * 200))
+    image = opened(tmp_path, core(notes=raw))
+    names = list(image.tree.lookup("notes").names())  # type: ignore[attr-defined]
+    assert len(set(names)) == 3 * 4
+    assert all(len(name.encode()) <= 255 for name in names)
+    bare = [record["name"] for record in json.loads(image.cat("notes.json"))]
+    assert names == [name + suffix for name in bare for suffix in ("", ".txt", ".json")]
+    assert bare[0] == f"000-{'A' * 240}-0x1"
+    assert all(re.search("~[0-9a-f]{12}$", name) for name in bare[1:])
 
 
 def test_owner_of_an_attacker(tmp_path: Path) -> None:

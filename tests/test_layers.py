@@ -81,13 +81,21 @@ def test_nothing_foreign_is_imported(path: Path) -> None:
 
 
 def test_start_up_imports_nothing_heavy() -> None:
-    heavy = "json ctypes subprocess dataclasses inspect socket shutil hashlib mmap memfs.api memfs.fuse memfs.tree"
+    heavy = (
+        "json ctypes subprocess dataclasses elftools inspect socket shutil hashlib mmap memfs.api memfs.fuse memfs.tree"
+    )
     code = "import sys, memfs.cli.main; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, timeout=60, check=False, cwd=REPO)
     if loaded.returncode:  # not installed: the checkout itself
         code = f"import sys; sys.path.insert(0, {str(REPO)!r}); " + code
         loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, timeout=60, check=True)
     assert not set(heavy.split()) & set(loaded.stdout.decode().split())
+
+
+def test_the_package_imports_nothing_of_itself() -> None:
+    code = f"import sys; sys.path.insert(0, {str(REPO)!r}); import memfs; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, timeout=60, check=True)
+    assert [name for name in loaded.stdout.decode().split() if name.startswith("memfs")] == ["memfs"]
 
 
 def test_info_needs_no_json_and_no_fuse(secret_core: Path) -> None:

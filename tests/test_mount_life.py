@@ -1,17 +1,38 @@
 """The life of a mount: how it begins, who ends it, what happens when its source or its readers misbehave."""
 
+import contextlib
 import errno
+import hashlib
+import mmap
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from mounting import ENV, MEMFS, abort, daemons, eventually, memfs, mount_lines, mounted, remove, watchdog
-from needs import need_fuse, need_tools, run
+from mounting import (
+    ENV,
+    MEMFS,
+    daemons,
+    eventually,
+    memfs,
+    mount_lines,
+    mounted,
+    nothing_left,
+    one_line,
+    remove,
+)
+from needs import REPO, need, need_fuse, need_tools, run
+from treecheck import read_node, read_path
+
+import memfs as package
+from memfs.tree.node import Dir, File
 
 
 @pytest.fixture
@@ -26,76 +47,223 @@ def listing(point: Path) -> bytes:
     return run("ls", point, timeout=20).stdout
 
 
-def one_line(done: "subprocess.CompletedProcess[bytes]") -> str:
-    """The one line of a failure."""
-    lines = done.stderr.decode().splitlines()
-    assert done.returncode == 1
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("memfs: ")
-    return lines[0]
+class Server(subprocess.Popen[bytes]):
+    """A server in the foreground. What it prints goes to files: a pipe that nobody reads would stop it when full."""
+
+    def __init__(self, point: Path, *options: str) -> None:
+        self.out, self.err = point.with_suffix(".out"), point.with_suffix(".err")
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            super().__init__([*MEMFS, "mount", *options, str(point)], env=ENV, stdout=out, stderr=err)
+
+    def said(self) -> tuple[int, bytes, bytes]:
+        """How it ended, and what it printed."""
+        return self.wait(20), self.out.read_bytes(), self.err.read_bytes()
+
+
+@contextlib.contextmanager
+def foreground(source: Path, point: Path, *options: str) -> Iterator[Server]:
+    """`memfs mount -f`, ready. Afterwards it has ended."""
+    with nothing_left(point):
+        server = Server(point, "-f", *options, str(source))
+        try:
+            eventually(lambda: mount_lines(point) or server.poll() is not None, "the mount")
+            assert b"info" in listing(point), server.poll()
+            yield server
+            server.wait(20)
+        finally:
+            if server.poll() is None:
+                remove(point)
+                server.kill()
+                server.wait(20)
+
+
+# -- beginning and end ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "SIGHUP", "umount", "fusermount3"])
 def test_foreground(secret_core: Path, point: Path, ending: str) -> None:
-    server = subprocess.Popen([*MEMFS, "mount", "-f", secret_core, point], env=ENV, stderr=subprocess.PIPE)
-    try:
-        eventually(lambda: mount_lines(point), "the mount")
-        assert b"info" in listing(point)
-        if ending.startswith("SIG"):
-            server.send_signal(getattr(signal, ending))
-        elif ending == "umount":
-            assert memfs("umount", point).returncode == 0
-        else:
-            need_tools("fusermount3")
-            assert run("fusermount3", "-u", point).returncode == 0
-        assert server.wait(20) == 0
-        assert server.stderr is not None
-        assert server.stderr.read() == b""
+    with foreground(secret_core, point) as server:
+        assert server.poll() is None
+        end(server.pid, point, ending)
+        assert server.said() == (0, b"", b"")
         assert not mount_lines(point)
-    finally:
-        remove(point)
-        server.kill()
-        server.wait(20)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_end_the_daemon(secret_core: Path, point: Path, number: int) -> None:
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "SIGHUP", "umount", "umount -l", "fusermount3"])
+def test_background(secret_core: Path, point: Path, ending: str) -> None:
     with mounted(secret_core, point):
         (daemon,) = daemons(point)
-        os.kill(daemon, number)
+        assert b"info" in listing(point)
+        end(daemon, point, ending)
         eventually(lambda: not mount_lines(point), "the mount is gone")
+        eventually(lambda: not daemons(point), "the daemon ends")
+        assert os.listdir(point) == []
 
 
-def test_trace_and_verbose(secret_core: Path, point: Path) -> None:
-    server = subprocess.Popen(
-        [*MEMFS, "mount", "-d", "-v", secret_core, point], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        eventually(lambda: mount_lines(point), "the mount")
-        assert (point / "comm").read_bytes() == b"secret\n"
+def end(pid: int, point: Path, how: str) -> None:
+    if how.startswith("SIG"):
+        os.kill(pid, getattr(signal, how))
+    elif how.startswith("umount"):
+        done = memfs("umount", *how.split()[1:], point)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    else:
+        need_tools("fusermount3")
+        assert run("fusermount3", "-u", point).returncode == 0
+
+
+def test_usable_at_once(secret_core: Path, point: Path) -> None:
+    """What runs directly behind `memfs mount` finds the files."""
+    command = '"$0" -m memfs mount "$1" "$2" && cat "$2/comm" && "$0" -m memfs umount "$2" && ls "$2"'
+    with nothing_left(point):
+        for _ in range(5):
+            done = run("sh", "-c", command, sys.executable, secret_core, point, env=ENV)
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"secret\n", b"")
+        eventually(lambda: not daemons(point), "the daemons end")
+
+
+def test_twenty_in_a_row(secret_core: Path, point: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with mounted(secret_core, point):
+            assert b"regions" in listing(point)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_verbose(secret_core: Path, point: Path) -> None:
+    with nothing_left(point):
+        done = memfs("mount", "-v", secret_core, point)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == f"memfs: {secret_core}: ELF64 core, x86_64, on {point}\n".encode()
         assert memfs("umount", point).returncode == 0
-        out, err = server.communicate(timeout=20)
-        assert b"ELF64 core, x86_64" in out
-        assert b"LOOKUP" in err
-        assert b"READ" in err
-    finally:
-        remove(point)
-        server.kill()
+        eventually(lambda: not daemons(point), "the daemon ends")
+
+
+def test_trace(secret_core: Path, point: Path) -> None:
+    """-d prints every request, and stays in the foreground."""
+    with nothing_left(point):
+        server = Server(point, "-d", str(secret_core))
+        try:
+            eventually(lambda: mount_lines(point), "the mount")
+            assert run("cat", point / "comm", timeout=20).stdout == b"secret\n"
+            listing(point)
+            assert memfs("umount", point).returncode == 0
+            status, out, err = server.said()
+        finally:
+            remove(point)
+            server.kill()
+            server.wait(20)
+    assert (status, out) == (0, b"")
+    lines = err.decode().splitlines()
+    names = [re.fullmatch(r"memfs: \d+: ([A-Z]+) node \d+ by process \d+", line)[1] for line in lines]  # type: ignore[index]
+    assert names[0] == "INIT"
+    assert {"INIT", "LOOKUP", "OPEN", "READ", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR"} <= set(names)
 
 
 def test_the_daemon_lets_go_of_everything(secret_core: Path, point: Path, tmp_path: Path) -> None:
-    with (tmp_path / "open").open("w") as inherited:
-        done = memfs("mount", secret_core, point, pass_fds=(inherited.fileno(),))
-    assert done.returncode == 0
-    try:
+    with nothing_left(point), (tmp_path / "open").open("w") as inherited:
+        done = memfs("mount", secret_core, point, pass_fds=(inherited.fileno(),), cwd=tmp_path)
+        assert done.returncode == 0
         (daemon,) = daemons(point)
         links = {int(p.name): os.readlink(p) for p in Path(f"/proc/{daemon}/fd").iterdir()}
         assert {links[n] for n in (0, 1, 2)} == {"/dev/null"}
-        assert sorted(link for n, link in links.items() if n > 2) == ["/dev/fuse", str(secret_core)]
+        assert sorted(link for n, link in links.items() if n > 2) == sorted(["/dev/fuse", str(secret_core)])
         assert os.readlink(f"/proc/{daemon}/cwd") == "/"
-        assert os.getsid(daemon) == daemon
+        assert os.getsid(daemon) == daemon != os.getsid(0)
+        assert os.getpgid(daemon) == daemon
+        stat = Path(f"/proc/{daemon}/stat").read_text().rpartition(")")[2].split()
+        assert stat[4] == "0"  # no controlling terminal
+        assert memfs("umount", point).returncode == 0
+        eventually(lambda: not daemons(point), "the daemon ends")
+
+
+def test_mounted_with_its_standard_files_closed(secret_core: Path, point: Path) -> None:
+    """The core must not become descriptor 0, 1 or 2, which the daemon gives to /dev/null."""
+    command = '"$0" -m memfs mount "$1" "$2" <&- >&- 2>&-'
+    with nothing_left(point):
+        assert run("sh", "-c", command, sys.executable, secret_core, point, env=ENV).returncode == 0
+        assert b"swordfish" in (point / "regions/heap").read_bytes()
+        assert memfs("umount", point).returncode == 0
+        eventually(lambda: not daemons(point), "the daemon ends")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signals_that_the_caller_ignores(secret_core: Path, point: Path, number: int) -> None:
+    """As behind nohup, or in a script's background: SIGTERM and memfs umount end it whatever was ignored."""
+    code = (
+        "import os, signal, sys; signal.signal(int(sys.argv[1]), signal.SIG_IGN); os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    with nothing_left(point):
+        done = run(sys.executable, "-c", code, int(number), *MEMFS, "mount", secret_core, point, env=ENV)
+        assert done.returncode == 0, done.stderr
+        (daemon,) = daemons(point)
+        assert b"info" in listing(point)
+        os.kill(daemon, signal.SIGTERM)
+        eventually(lambda: not mount_lines(point) and not daemons(point), "it is over")
+
+
+# -- mount points --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [b"a b", b"back\\slash", b"com,ma", b"new\nline", b"b\xffyte", "grün".encode(), b"-o"])
+def test_odd_names(secret_core: Path, tmp_path: Path, name: bytes) -> None:
+    """Of the mount point and of the source."""
+    need_fuse()
+    point, source = tmp_path / os.fsdecode(name), tmp_path / os.fsdecode(name + b".core")
+    source.write_bytes(secret_core.read_bytes())
+    with mounted(source, point):
+        assert (point / "comm").read_bytes() == b"secret\n"
+        (line,) = mount_lines(point)
+        assert line[line.index("-") + 1] == "fuse.memfs"
+        assert one_line(memfs("mount", source, point), "busy")
+
+
+@pytest.mark.parametrize("form", ["relative", "link", "slash", "dots", "double"])
+def test_forms_of_the_same_mount_point(secret_core: Path, point: Path, form: str) -> None:
+    os.symlink("m", point.parent / "link")
+    path = {"relative": "m", "link": "link", "slash": f"{point}/", "dots": "link/../m/.", "double": f"/{point}//"}[form]
+    with nothing_left(point):
+        assert memfs("mount", secret_core, path, cwd=point.parent).returncode == 0
+        assert mount_lines(point)
+        assert b"info" in listing(point)
+        one_line(memfs("mount", secret_core, path, cwd=point.parent), "busy", f"memfs umount {path}")
+        assert memfs("umount", path, cwd=point.parent).returncode == 0
+        assert not mount_lines(point)
+
+        def served() -> list[int]:
+            return [*daemons(Path(path)), *daemons(point)]
+
+        eventually(lambda: not served(), "the daemon ends")
+
+
+def test_two_mounts_of_one_core(secret_core: Path, point: Path, tmp_path: Path) -> None:
+    with mounted(secret_core, tmp_path / "other") as other:
+        with mounted(secret_core, point):
+            for name in os.listdir(point / "regions"):
+                assert read_path(point / "regions" / name) == read_path(other / "regions" / name), name
+        assert (other / "comm").read_bytes() == b"secret\n"
+
+
+def test_a_mount_on_another_filesystem(secret_core: Path, point: Path) -> None:
+    need(os.geteuid() == 0, "needs root to mount a tmpfs")
+    assert run("mount", "-t", "tmpfs", "none", point).returncode == 0
+    try:
+        with nothing_left_but(1, point):
+            assert memfs("mount", secret_core, point).returncode == 0
+            assert b"info" in listing(point)
+            assert memfs("umount", point).returncode == 0
+            one_line(memfs("umount", point), "tmpfs is mounted there", "not a mount of memfs")
     finally:
-        remove(point)
+        run("umount", "-l", point)
+
+
+@contextlib.contextmanager
+def nothing_left_but(count: int, point: Path) -> Iterator[None]:
+    yield
+    assert len(mount_lines(point)) == count
+    eventually(lambda: not daemons(point), "the daemon ends")
+
+
+# -- open files ----------------------------------------------------------------------------------------------------
 
 
 def test_busy(secret_core: Path, point: Path) -> None:
@@ -104,6 +272,7 @@ def test_busy(secret_core: Path, point: Path) -> None:
         line = one_line(memfs("umount", point))
         assert "busy" in line.lower()
         assert "umount -l" in line
+        assert b"info" in listing(point)
         assert memfs("umount", "-l", point).returncode == 0
         assert not mount_lines(point)
         assert b"swordfish" in os.pread(fd, 1 << 20, 0)
@@ -112,157 +281,65 @@ def test_busy(secret_core: Path, point: Path) -> None:
         eventually(lambda: not daemons(point), "the daemon ends at the last close")
 
 
-def test_twenty_in_a_row(secret_core: Path, point: Path) -> None:
-    for _ in range(20):
-        with mounted(secret_core, point):
-            assert b"regions" in listing(point)
-    assert not daemons(point)
+def test_busy_with_a_working_directory(secret_core: Path, point: Path) -> None:
+    with mounted(secret_core, point):
+        sleeper = subprocess.Popen(["sleep", "60"], cwd=point / "regions")
+        try:
+            one_line(memfs("umount", point), "busy")
+            assert memfs("umount", "-l", point).returncode == 0
+            assert b"swordfish" in Path(f"/proc/{sleeper.pid}/cwd/heap").read_bytes()
+        finally:
+            sleeper.kill()
+            sleeper.wait(20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_file_is_open(secret_core: Path, point: Path, number: int) -> None:
+    """The mount is gone at once, what is open can be read to its end, then the server ends with status 0."""
+    with foreground(secret_core, point) as server:
+        fd = os.open(point / "regions/heap", os.O_RDONLY)
+        server.send_signal(number)
+        eventually(lambda: not mount_lines(point), "the mount is gone")
+        server.send_signal(number)  # an impatient second one: nothing is mounted any more
+        assert b"swordfish" in os.pread(fd, 1 << 20, 0)
+        assert server.poll() is None
+        os.close(fd)
+        status, out, err = server.said()
+        assert (status, out) == (0, b"")
+        assert b"Traceback" not in err
+
+
+# -- readers -------------------------------------------------------------------------------------------------------
+
+
+def all_bytes(directory: Dir) -> Iterator[bytes]:
+    """What `find -type f ! -name mem -exec cat` prints: every file in the order of the tree."""
+    for name, node in directory.entries():
+        if isinstance(node, Dir):
+            yield from all_bytes(node)
+        elif isinstance(node, File) and name != "mem":
+            yield read_node(node)[0]
 
 
 def test_many_readers_and_killed_ones(secret_core: Path, point: Path) -> None:
+    """Eight processes read every file; others are killed in the midst of it and disturb nobody."""
+    want = hashlib.sha256(b"".join(all_bytes(package.open(str(secret_core)).tree))).hexdigest()
+    command = "find . -type f ! -name mem -exec cat {} + 2>/dev/null | sha256sum"
+    endless = ["sh", "-c", "while :; do cat regions/* segments/* >/dev/null 2>&1; done"]
     with mounted(secret_core, point):
-        command = "for i in 1 2 3; do find . -type f ! -name mem -exec cat {} + ; done 2>/dev/null | sha256sum"
-        readers = [subprocess.Popen(["sh", "-c", command], cwd=point, stdout=subprocess.PIPE) for _ in range(6)]
-        victims = [
-            subprocess.Popen(["sh", "-c", "while :; do cat regions/* >/dev/null 2>&1; done"], cwd=point)
-            for _ in range(3)
-        ]
-        for index, victim in enumerate(victims):
-            time.sleep(0.1)
-            victim.send_signal((signal.SIGKILL, signal.SIGINT, signal.SIGTERM)[index])
-        sums = {reader.communicate(timeout=80)[0] for reader in readers}
-        for victim in victims:
-            victim.kill()
-            victim.wait(20)
-        assert len(sums) == 1
-
-
-def test_a_killed_daemon_is_named_and_cleaned_up(secret_core: Path, point: Path) -> None:
-    try:
-        assert memfs("mount", secret_core, point).returncode == 0
-        (daemon,) = daemons(point)
-        os.kill(daemon, signal.SIGKILL)
-        eventually(lambda: not daemons(point), "the daemon is dead")
-        line = one_line(memfs("mount", secret_core, point))
-        assert f"memfs umount {point}" in line
-        assert memfs("umount", point).returncode == 0
-        assert not mount_lines(point)
-    finally:
-        remove(point)
-
-
-def test_an_unlinked_source_still_reads(secret_core: Path, point: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.core"
-    copy.write_bytes(secret_core.read_bytes())
-    with mounted(copy, point):
-        copy.unlink()
-        assert b"swordfish" in (point / "regions/heap").read_bytes()
-
-
-def errno_of(path: Path) -> int:
-    try:
-        path.read_bytes()
-    except OSError as error:
-        return error.errno or -1
-    return 0
-
-
-@pytest.mark.parametrize("how", ["cut", "emptied", "changed", "grown"])
-def test_a_source_that_changes_gives_eio(secret_core: Path, point: Path, tmp_path: Path, how: str) -> None:
-    copy = tmp_path / "copy.core"
-    copy.write_bytes(secret_core.read_bytes())
-    with mounted(copy, point):
-        (daemon,) = daemons(point)
-        assert (point / "comm").read_bytes() == b"secret\n"
-        if how == "changed":
-            with copy.open("r+b") as file:
-                file.seek(20000)
-                file.write(b"x" * 40000)
-            os.utime(copy)
-        else:
-            os.truncate(copy, {"cut": 100_001, "emptied": 0, "grown": 1 << 20}[how])
-        for path in (
-            "regions/heap",
-            "regions/stack",
-            "segments/005-" + next((point / "segments").glob("005-*")).name[4:],
-        ):
-            assert errno_of(point / path) == errno.EIO, path
-        assert daemons(point) == [daemon]
-        assert b"threads" in listing(point)
-        assert (point / "comm").read_bytes() == b"secret\n"  # what was read before stays what it was
-
-
-STUCK = """
-    import os, sys, threading
-    from memfs.fuse import daemon, mount
-    from memfs.fuse.operations import Operations, default_owner
-    from memfs.tree.node import BytesReader, Dir, File, Generated, Kind, Reader, Stat
-
-    class Stuck(Reader):
-        size = 4096
-
-        def readinto(self, offset, buffer):
-            return os.readv(PIPE, (buffer[:1],))
-
-    class StuckFile(File):
-        direct = True
-
-        def stat(self, exact=True):
-            return Stat(Kind.FILE, 4096, 4096)
-
-        def open(self):
-            return Stuck()
-
-    class Root(Dir):
-        files = {"a": StuckFile(), "b": StuckFile(), "c": StuckFile(), "free": Generated(lambda: b"free" * 1000)}
-
-        def names(self):
-            return list(self.files)
-
-        def child(self, index):
-            return list(self.files.values())[index]
-
-        def find(self, name):
-            return self.names().index(name) if name in self.files else None
-
-    PIPE = int(sys.argv[2])
-    point = mount.check_point(sys.argv[1])
-    daemon.run(Operations(Root, default_owner(None, None, 0o077, 0)), point, "stuck", False, True, False)
-"""
-
-
-def test_stuck_reads_stop_nobody_else(point: Path) -> None:
-    """Two reads hang in the kernel; others go on; a killed reader goes away though its read never ends."""
-    receive, send = os.pipe()
-    command = [sys.executable, "-c", textwrap.dedent(STUCK), str(point), str(receive)]
-    server = subprocess.Popen(command, env=ENV, pass_fds=(receive,))
-    readers: list[subprocess.Popen[bytes]] = []
-    try:
-        eventually(lambda: mount_lines(point), "the mount")
-        with watchdog(point, 60):
-            readers = [subprocess.Popen(["head", "-c", "1", point / name], stdout=subprocess.PIPE) for name in "abc"]
-            time.sleep(0.5)
-            assert all(reader.poll() is None for reader in readers)
-            assert run("cat", point / "free", timeout=20).stdout == b"free" * 1000
-            readers[0].kill()
-            assert readers[0].wait(20) == -signal.SIGKILL
-            readers[1].send_signal(signal.SIGTERM)
-            assert readers[1].wait(20) == -signal.SIGTERM
-            assert run("cat", point / "free", timeout=20).stdout == b"free" * 1000
-            os.write(send, b"xyz")  # for the two that nobody waits for any more, and for the third
-            assert readers[2].communicate(timeout=20)[0] in (b"x", b"y", b"z")
-            assert len(os.listdir(point)) == 4
-        assert memfs("umount", point).returncode == 0
-        assert server.wait(20) == 0
-    finally:
-        for reader in readers:
-            reader.kill()
-        abort(point)
-        remove(point)
-        server.kill()
-        server.wait(20)
-        os.close(receive)
-        os.close(send)
+        victims = [subprocess.Popen(endless, cwd=point, start_new_session=True) for _ in range(3)]
+        readers = [subprocess.Popen(["sh", "-c", command], cwd=point, stdout=subprocess.PIPE) for _ in range(8)]
+        try:
+            for victim, number in zip(victims, (signal.SIGKILL, signal.SIGINT, signal.SIGTERM), strict=True):
+                time.sleep(0.1)
+                os.killpg(victim.pid, number)
+            sums = [reader.communicate(timeout=60)[0].decode().split()[0] for reader in readers]
+        finally:
+            for process in (*victims, *readers):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL) if process in victims else process.kill()
+                process.wait(20)
+        assert sums == [want] * 8
 
 
 def test_a_signal_does_not_disturb_a_read_that_ends(secret_core: Path, point: Path) -> None:
@@ -282,11 +359,285 @@ def test_a_signal_does_not_disturb_a_read_that_ends(secret_core: Path, point: Pa
         assert done.returncode == 0, done.stderr.decode()
 
 
-def test_mounted_with_its_standard_files_closed(secret_core: Path, point: Path) -> None:
-    """The core must not become descriptor 0, 1 or 2, which the daemon gives to /dev/null."""
-    command = " ".join([*MEMFS, "mount", str(secret_core), str(point), "<&- >&- 2>&-"])
-    try:
-        assert run("sh", "-c", command, env=ENV).returncode == 0
+def test_forgotten_nodes_are_found_again(secret_core: Path, point: Path) -> None:
+    """The kernel drops what it knows; numbers and bytes are the same afterwards, and at/ too."""
+    need(os.geteuid() == 0, "needs root to make the kernel forget")
+    with foreground(secret_core, point, "-d") as server:
+
+        def everything() -> dict[str, tuple[int, tuple[bytes, int]]]:
+            files = [p for p in point.rglob("*") if p.is_file() and p.name != "mem"]
+            return {str(p): (p.stat().st_ino, read_path(p)) for p in files}
+
+        before = everything()
+        start = os.getxattr(point / "regions/heap", "user.memfs.address").decode()
+        heap = (point / "at" / start).read_bytes()
+        fd = os.open(point / "regions/heap", os.O_RDONLY)
+        for _ in range(2):
+            Path("/proc/sys/vm/drop_caches").write_text("2")  # names and nodes, not the pages of others
+            assert os.pread(fd, 1 << 20, 0) == heap
+            assert everything() == before
+            assert (point / "at" / start).read_bytes() == heap
+        os.close(fd)
+        assert memfs("umount", point).returncode == 0
+        status, _, err = server.said()
+        assert status == 0
+        assert b"FORGET node" in err
+        assert b"a bug" not in err
+
+
+# -- a dead daemon, a source that changes --------------------------------------------------------------------------
+
+
+def test_a_killed_daemon_is_named_and_cleaned_up(secret_core: Path, point: Path) -> None:
+    with nothing_left(point):
+        assert memfs("mount", secret_core, point).returncode == 0
+        fd = os.open(point / "regions/heap", os.O_RDONLY)
+        (daemon,) = daemons(point)
+        os.kill(daemon, signal.SIGKILL)
+        eventually(lambda: not daemons(point), "the daemon is dead")
+        with pytest.raises(OSError) as caught:
+            os.pread(fd, 1, 1 << 16)
+        assert caught.value.errno == errno.ENOTCONN
+        os.close(fd)
+        with pytest.raises(OSError) as caught:
+            os.listdir(point)
+        assert caught.value.errno == errno.ENOTCONN
+        line = one_line(memfs("mount", secret_core, point))
+        assert f"memfs umount {point}" in line
+        done = memfs("umount", point)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert not mount_lines(point)
+    with mounted(secret_core, point):
+        assert (point / "comm").read_bytes() == b"secret\n"
+
+
+def test_a_stopped_daemon_can_be_unmounted(secret_core: Path, point: Path) -> None:
+    """A daemon that does not answer hangs neither `memfs mount` nor `memfs umount`."""
+    with nothing_left(point):
+        assert memfs("mount", secret_core, point).returncode == 0
+        (daemon,) = daemons(point)
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            one_line(memfs("mount", secret_core, point, timeout=20), "busy")
+            done = memfs("umount", point, timeout=20)
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert not mount_lines(point)
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+        eventually(lambda: not daemons(point), "the daemon ends")
+
+
+@pytest.fixture
+def copy(secret_core: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "copy.core"
+    path.write_bytes(secret_core.read_bytes())
+    return path
+
+
+def test_an_unlinked_source_still_reads(copy: Path, point: Path) -> None:
+    with mounted(copy, point):
+        copy.unlink()
         assert b"swordfish" in (point / "regions/heap").read_bytes()
-    finally:
-        remove(point)
+        assert memfs("umount", point).returncode == 0
+
+
+def test_a_replaced_source_is_still_the_old_one(copy: Path, point: Path, tmp_path: Path) -> None:
+    with mounted(copy, point):
+        (tmp_path / "new").write_bytes(b"another file")
+        (tmp_path / "new").rename(copy)
+        assert b"swordfish" in (point / "regions/heap").read_bytes()
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "changed", "grown", "touched"])
+def test_a_source_that_changes_gives_eio(copy: Path, point: Path, how: str) -> None:
+    """Never zeros, never a mixture, never a signal: EIO, and the daemon lives."""
+    with mounted(copy, point):
+        (daemon,) = daemons(point)
+        assert (point / "comm").read_bytes() == b"secret\n"
+        segments = [point / "segments" / name for name in os.listdir(point / "segments")]
+        whole = [p for p in segments if p.stat().st_blocks * 512 == p.stat().st_size > 0]
+        assert len(whole) > 3
+        opened = os.open(whole[0], os.O_RDONLY)
+        try:
+            if how == "changed":
+                with copy.open("r+b") as file:
+                    file.seek(20000)
+                    file.write(b"x" * 40000)
+            if how in ("changed", "touched"):
+                os.utime(copy)
+            else:
+                os.truncate(copy, {"cut": 100_001, "emptied": 0, "grown": 1 << 20}[how])
+            for path in (point / "regions/heap", point / "regions/stack", point / "notes/000-CORE-PRSTATUS", *whole):
+                assert read_path(path) == (b"", errno.EIO), path
+            with pytest.raises(OSError) as caught:
+                os.pread(opened, 4096, 0)  # opened before
+            assert caught.value.errno == errno.EIO
+        finally:
+            os.close(opened)
+        with (point / "mem").open("rb") as mem, pytest.raises(OSError) as caught:
+            os.pread(mem.fileno(), 16, int(os.getxattr(point / "regions/heap", "user.memfs.address"), 16))
+        assert caught.value.errno == errno.EIO
+        address = os.getxattr(point / "regions/heap", "user.memfs.address").decode()
+        assert read_path(point / f"at/{address}:16") == (b"", errno.EIO)
+        assert daemons(point) == [daemon]
+        assert b"threads" in listing(point)
+        assert (point / "comm").read_bytes() == b"secret\n"  # what was read before stays what it was
+        done = run("ls", "-lR", point, timeout=60)
+        assert all(b"Input/output error" in line for line in done.stderr.splitlines())
+        assert run("grep", "-r", "swordfish", point / "regions", timeout=60).stdout == b""
+
+
+def test_a_mapping_of_a_source_that_is_cut_off(copy: Path, point: Path) -> None:
+    """A page that was never read is SIGBUS for who maps it; the daemon lives, and pages that were read stay."""
+    code = """
+        import mmap, os, sys
+        file = open(sys.argv[1], "rb")
+        mapping = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+        mapping.madvise(mmap.MADV_RANDOM)
+        print(mapping[0], flush=True)
+        os.truncate(sys.argv[2], 4096)
+        print(mapping[0], flush=True)
+        print(mapping[len(mapping) - 1], flush=True)
+    """
+    with mounted(copy, point):
+        (daemon,) = daemons(point)
+        sizes = {p: p.stat().st_size for p in (point / "regions").iterdir() if p.name in ("heap", "stack")}
+        path = max(sizes, key=lambda p: sizes[p])
+        assert sizes[path] >= 2 * mmap.PAGESIZE
+        done = run(sys.executable, "-c", textwrap.dedent(code), path, copy, timeout=60)
+        first, *rest = done.stdout.split()
+        assert rest in ([first], [])
+        assert done.returncode == -signal.SIGBUS
+        assert daemons(point) == [daemon]
+        assert b"info" in listing(point)
+
+
+# -- stuck reads ---------------------------------------------------------------------------------------------------
+
+
+class Stuck(NamedTuple):
+    """A mount of tests/programs/stuck.py: its server, and the pipe that lets one read end for each byte."""
+
+    server: "subprocess.Popen[bytes]"
+    point: Path
+    pipe: int
+    file: Path
+
+    def readers(self, *numbers: int) -> "list[subprocess.Popen[bytes]]":
+        """Processes that read a byte of stuckN, once all of their reads have reached the server."""
+        started = [
+            subprocess.Popen(["head", "-c", "1", self.point / f"stuck{number}"], stdout=subprocess.PIPE)
+            for number in numbers
+        ]
+        time.sleep(0.5)
+        assert all(reader.poll() is None for reader in started)
+        return started
+
+    def others_go_on(self) -> None:
+        assert run("cat", self.point / "free", timeout=20).stdout == b"free" * 1000
+        assert b"stuck3" in listing(self.point)
+
+
+@pytest.fixture
+def stuck(point: Path, tmp_path: Path) -> Iterator[Stuck]:
+    receive, send = os.pipe()
+    file = tmp_path / "mapped"
+    file.write_bytes(b"m" * (1 << 20))
+    command = [sys.executable, str(REPO / "tests/programs/stuck.py"), str(point), str(receive), str(file)]
+    with nothing_left(point):
+        server = subprocess.Popen(command, env=ENV, pass_fds=(receive,), stderr=subprocess.PIPE)
+        os.close(receive)
+        try:
+            eventually(lambda: mount_lines(point) or server.poll() is not None, "the mount")
+            yield Stuck(server, point, send, file)
+        finally:
+            os.close(send)  # every stuck read ends: end of file
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: not mount_lines(point) or memfs("umount", point).returncode == 0, "the unmount", 5)
+            remove(point)
+            if server.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(10)
+            server.kill()
+            server.communicate(timeout=20)
+
+
+def test_stuck_reads_stop_nobody_else(stuck: Stuck) -> None:
+    """Two reads hang; others go on; a killed reader goes away though its read never ends."""
+    readers = stuck.readers(0, 1, 2)
+    stuck.others_go_on()
+    readers[0].kill()
+    assert readers[0].wait(20) == -signal.SIGKILL
+    readers[1].send_signal(signal.SIGTERM)
+    assert readers[1].wait(20) == -signal.SIGTERM
+    stuck.others_go_on()
+    assert readers[2].poll() is None
+    os.write(stuck.pipe, b"xyz")  # for the two that nobody waits for any more, and for the third
+    assert readers[2].communicate(timeout=20)[0] in (b"x", b"y", b"z")
+    stuck.others_go_on()
+    (again,) = stuck.readers(0)
+    os.write(stuck.pipe, b"w")
+    assert again.communicate(timeout=20)[0] == b"w"
+    assert memfs("umount", stuck.point).returncode == 0
+    assert stuck.server.wait(20) == 0
+
+
+def test_fifteen_stuck_reads(stuck: Stuck) -> None:
+    """One worker of sixteen is left: it is enough. When all is over, the threads end."""
+    readers = stuck.readers(*range(15))
+    stuck.others_go_on()
+    for reader in readers[:5]:
+        reader.kill()
+    assert [reader.wait(20) for reader in readers[:5]] == [-signal.SIGKILL] * 5
+    os.write(stuck.pipe, b"x" * 15)
+    assert [reader.communicate(timeout=20)[0] for reader in readers[5:]] == [b"x"] * 10
+    for _ in range(50):
+        stuck.others_go_on()
+    assert len(os.listdir(f"/proc/{stuck.server.pid}/task")) <= 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_with_stuck_reads_can_be_ended(stuck: Stuck, number: int) -> None:
+    """The mount is gone at once; the server stays for the open files, and ends when their readers do."""
+    readers = stuck.readers(0, 1)
+    stuck.server.send_signal(number)
+    eventually(lambda: not mount_lines(stuck.point), "the mount is gone")
+    for reader in readers:
+        reader.kill()
+        assert reader.wait(20) == -signal.SIGKILL
+    assert stuck.server.wait(20) == 0  # though two of its threads are still in their reads
+
+
+def test_a_killed_server_ends_stuck_reads(stuck: Stuck) -> None:
+    readers = stuck.readers(0, 1)
+    stuck.server.kill()
+    for reader in readers:
+        assert reader.communicate(timeout=20)[0] == b""
+        assert reader.returncode == 1
+    assert memfs("umount", stuck.point).returncode == 0
+
+
+def test_a_source_that_is_cut_off_under_its_mapping(stuck: Stuck) -> None:
+    """The kernel finds out while it copies: EFAULT for the server, EIO for the reader, no signal for anybody."""
+    assert read_path(stuck.point / "cut", 4096)[0][:4096] == b"m" * 4096
+    fd = os.open(stuck.point / "cut", os.O_RDONLY | os.O_DIRECT)
+    os.truncate(stuck.file, 4096)
+    with pytest.raises(OSError) as caught:
+        os.pread(fd, 65536, 65536)
+    assert caught.value.errno == errno.EIO
+    os.close(fd)
+    assert stuck.server.poll() is None
+    stuck.others_go_on()
+    assert memfs("umount", stuck.point).returncode == 0
+    assert stuck.server.wait(20) == 0
+    assert stuck.server.stderr
+    assert b"cut off: EIO" in stuck.server.stderr.read()
+
+
+def test_a_bug_is_eio_and_a_line_in_the_log(stuck: Stuck) -> None:
+    assert read_path(stuck.point / "bug") == (b"", errno.EIO)
+    stuck.others_go_on()
+    assert memfs("umount", stuck.point).returncode == 0
+    assert stuck.server.wait(20) == 0
+    assert stuck.server.stderr
+    assert b"a bug in memfs: OPEN: ZeroDivisionError" in stuck.server.stderr.read()

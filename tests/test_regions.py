@@ -132,6 +132,39 @@ def test_a_file_that_no_segment_covers(tmp_path: Path) -> None:
     assert not caught.value.gap
 
 
+@pytest.mark.parametrize(
+    ("loads", "want"),
+    [
+        ([], [(0, 6, None)]),
+        ([(0, 6)], [(0, 6, "r--p")]),
+        ([(0, 2)], [(0, 2, "r--p"), (2, 6, None)]),
+        ([(4, 2)], [(0, 4, None), (4, 6, "r--p")]),
+        ([(1, 1), (3, 1)], [(0, 1, None), (1, 2, "r--p"), (2, 3, None), (3, 4, "r--p"), (4, 6, None)]),
+        ([(0, 5), (1, 1)], [(0, 5, "r--p"), (1, 2, "r--p"), (5, 6, None)]),
+    ],
+)
+def test_what_segments_leave_out_of_a_file(
+    tmp_path: Path, loads: list[tuple[int, int]], want: list[tuple[int, int, str | None]]
+) -> None:
+    """PT_LOADs of a file of six pages: the rest of it is a region too, and no byte of it is lost to the sums."""
+    headers = [Header(1, 4, LIB + at * PAGE, b"x" * (n * PAGE)) for at, n in loads]
+    image = opened(tmp_path, [*headers, load(STACK, 6)], (LIB, LIB + 6 * PAGE, 10, b"/lib/a.so"))
+    mine = [r for r in image.regions if r.path == "/lib/a.so"]
+    assert [((r.start - LIB) // PAGE, (r.end - LIB) // PAGE, r.permissions) for r in mine] == want
+    assert all(r.offset == 10 * PAGE + r.start - LIB for r in mine)
+    records = [r for r in json.loads(image.cat("regions.json")) if r["path"] == "/lib/a.so"]
+    assert [r["absent"] for r in records] == [0 if p else (b - a) * PAGE for a, b, p in want]
+
+
+def test_an_address_in_the_widest_of_many(tmp_path: Path) -> None:
+    """Dozens of small segments over the beginning of a large one do not hide its end."""
+    small = [Header(1, 4, LIB + i * 32, b"s" * 16) for i in range(50)]
+    image = opened(tmp_path, [Header(1, 6, LIB, b"B" * (4 * PAGE)), *small])
+    assert image.cat(f"at/{LIB + 3 * PAGE:#x}") == b"B" * PAGE
+    with pytest.raises(memfs.MemfsError):
+        image.node(f"at/{LIB + 4 * PAGE:#x}")
+
+
 def test_a_segment_is_cut_where_another_file_begins(tmp_path: Path) -> None:
     files = [(LIB, LIB + PAGE, 0, b"/a"), (LIB + 2 * PAGE, LIB + 3 * PAGE, 7, b"/b")]
     got = names(opened(tmp_path, [load(LIB, 4, 4)], *files))

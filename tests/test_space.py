@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memfs.errors import AbsentMemory, SourceChanged
@@ -151,6 +151,55 @@ def test_holes_of_the_source_are_zero(sparse: FileSource) -> None:
     assert space.readinto((1 << 20) - 50, memoryview(buffer)) == 100
     assert buffer == bytes(50) + b"x" * 50
     assert sparse.view(0, 4096) is None, "mapping a hole of a tmpfs file would allocate it"
+
+
+PAGE = 4096
+PAGES = 12
+pages = st.lists(st.booleans(), min_size=PAGES, max_size=PAGES)
+page_extents = st.lists(
+    st.builds(
+        lambda start, size, origin, absent: Extent(start, start + size, -1 if absent else origin),
+        st.integers(0, PAGES * PAGE - 1),
+        st.integers(1, 3 * PAGE),
+        st.integers(0, (PAGES - 3) * PAGE),
+        st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stored=pages, extents=page_extents, low=st.integers(0, PAGES * PAGE), size=st.integers(1, PAGES * PAGE))
+def test_extents_of_a_sparse_file(
+    tmp_path: Path, stored: list[bool], extents: list[Extent], low: int, size: int
+) -> None:
+    """Holes of the file are zero, wherever the extents cut them; sums and reads agree with the runs."""
+    path = tmp_path / "holes"
+    with path.open("wb") as file:
+        for page, there in enumerate(stored):
+            if there:
+                os.pwrite(file.fileno(), b"x" * PAGE, page * PAGE)
+        file.truncate(PAGES * PAGE)
+    content = path.read_bytes()
+    source = open_file(str(path))
+    space = ExtentSpace(source, flatten(extents, PAGES * PAGE))
+    high = min(low + size, PAGES * PAGE)
+    runs = list(space.runs(low, high))
+    assert [low, *(run.end for run in runs)] == [*(run.start for run in runs), max(low, high)]
+    for run in runs:
+        if run.state == State.DATA:
+            assert run.origin is not None
+            assert stored[run.origin // PAGE] or not source.is_sparse
+        if run.state in (State.DATA, State.ZERO):
+            buffer = bytearray(b"?" * (run.end - run.start))
+            assert space.readinto(run.start, memoryview(buffer)) == len(buffer)
+            if run.origin is not None:
+                assert buffer == content[run.origin : run.origin + len(buffer)]
+            else:
+                assert not any(buffer)
+    sums = [sum(r.end - r.start for r in runs if r.state == s) for s in (State.DATA, State.ZERO, State.ABSENT)]
+    assert space.tally(low, max(low, high)) == tuple(sums)
+    source.close()
 
 
 @pytest.mark.parametrize("how", ["cut", "grown", "written"])
