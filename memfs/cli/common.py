@@ -25,7 +25,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 def open_image(arguments: argparse.Namespace) -> api.OpenImage:
     """The image that the arguments name. Options are checked first."""
-    settings = options.parse(",".join(arguments.options))
+    settings = options.parse(*arguments.options)
     return api.OpenImage(backends.open_source(arguments.source), settings)
 
 

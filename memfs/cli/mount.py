@@ -10,9 +10,11 @@ from memfs.tree import options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    rows = [(o.name + (f"={o.value}" if o.value else ""), o.help) for o in options.OPTIONS]
-    parser.epilog = "options of -o, between commas:\n" + "".join(f"  {name:<16} {text}\n" for name, text in rows)
-    parser.epilog += "\nmount(8)'s own words (ro, nodev, noauto, x-..., ...) may stand there too.\n"
+    rows = "".join(f"  {name:<16} {text}\n" for name, text in options.table())
+    parser.epilog = (
+        f"options of -o, between commas (\\, for a comma in a value):\n{rows}\n"
+        "mount(8)'s own words (ro, nodev, noauto, x-..., ...) may stand there too.\n"
+    )
     parser.add_argument("-f", dest="foreground", action="store_true", help="stay in the foreground")
     parser.add_argument(
         "-d", dest="trace", action="store_true", help="print every request (and stay in the foreground)"
@@ -24,17 +26,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from memfs.fuse import daemon, mount
-    from memfs.fuse.operations import Operations, default_owner
+    from memfs.fuse.filesystem import Filesystem, default_owner
+    from memfs.fuse.log import Log
+    from memfs.fuse.transport import Mounting
 
     foreground = arguments.foreground or arguments.trace
     if not foreground:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a daemon keeps nothing open that its caller happened to have
-    settings = options.parse(",".join(arguments.options))
+    settings = options.parse(*arguments.options)
     image = common.open_image(arguments)  # the source first: what is no image is never mounted
     point = mount.check_point(arguments.mountpoint)
-    owner = default_owner(settings.uid, settings.gid, settings.umask, image.image.source.mtime_ns)
     source = settings.fsname or os.path.abspath(arguments.source)
     if arguments.verbose:
         print(f"memfs: {source}: {image.image.format}, {image.image.target.arch}, on {point}", flush=True)
-    operations = Operations(lambda: image.tree, owner)
-    return daemon.run(operations, point, source, settings.allow_other, foreground, arguments.trace)
+    owner = default_owner(settings.uid, settings.gid, settings.umask, image.image.source.mtime_ns)
+    files = Filesystem(lambda: image.tree, owner)
+    log = Log(settings.log, limited=not arguments.trace)
+    return daemon.run(
+        Mounting(files, point, source, settings.allow_other, arguments.trace), settings.fuse, log, foreground
+    )

@@ -1,58 +1,75 @@
-"""From a tree to a running mount: the process that serves it, and how it says that it is ready, or why not."""
+"""From a tree to a running mount: the process that serves it, how it says that it is ready or why not, what ends it."""
 
 from __future__ import annotations
 
 import gc
 import os
 import signal
-import sys
+import threading
 from collections.abc import Callable
 
 from memfs.errors import MemfsError
-from memfs.fuse import mount
-from memfs.fuse.kernel import Server
-from memfs.fuse.operations import Operations
+from memfs.fuse import mount, transport
+from memfs.fuse.log import Log
+from memfs.fuse.notify import notify
+from memfs.fuse.transport import Mounting, Session
 
 _READY = b"\0"
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_IGNORABLE = (signal.SIGINT, signal.SIGHUP)  # what nohup and a shell without job control ignore for us
 
 
-def run(operations: Operations, point: str, source: str, allow_other: bool, foreground: bool, trace: bool) -> int:
-    """Mount and serve. In the foreground, returns when it is over; else as soon as the mount is usable.
-
-    `point` comes from mount.check_point. Raises MemfsError if it cannot be mounted, whichever process finds out."""
+def run(mounting: Mounting, name: str, log: Log, foreground: bool) -> int:
+    """Mount and serve through the transport of that name. In the foreground, returns when it is over; else as soon as
+    the mount is usable. Raises MemfsError if it cannot be mounted, whichever process finds out."""
     if foreground:
-        _serve(operations, point, source, allow_other, trace, lambda: None)
+        ignored = {number for number in _IGNORABLE if signal.getsignal(number) is signal.SIG_IGN}
+        _serve(mounting, name, log, lambda: None, ignored)
         return 0
-    return _in_background(lambda ready: _serve(operations, point, source, allow_other, trace, ready))
+    return _in_background(lambda send: _serve(mounting, name, log, lambda: _detach(send, log), set()))
 
 
-def _serve(
-    operations: Operations, point: str, source: str, allow_other: bool, trace: bool, ready: Callable[[], None]
-) -> None:
-    fd = mount.mount(point, source, allow_other)
+def _serve(mounting: Mounting, name: str, log: Log, detach: Callable[[], None], ignored: set[signal.Signals]) -> None:
+    def ready() -> None:
+        mount.raise_read_ahead(mounting.point)
+        notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={mounting.source} on {mounting.point}")
+        detach()
 
-    def initialized() -> None:
-        mount.raise_read_ahead(point)
-        ready()
-
-    def end(number: int, frame: object) -> None:
-        try:
-            mount.unmount(point, lazy=True)  # open files can be read until they are closed
-        except MemfsError as error:
-            _log(str(error))
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, end)
+    session = transport.session(name, mounting, ready, log)
+    _watch_signals(session, mounting.point, log, ignored)
     gc.freeze()
     gc.enable()
-    Server(fd, operations, initialized, _log, trace).serve()
+    session.serve()
 
 
-def _log(line: str) -> None:
-    print(f"memfs: {line.rstrip()}", file=sys.stderr, flush=True)
+def _watch_signals(session: Session, point: str, log: Log, ignored: set[signal.Signals]) -> None:
+    """A thread waits for signals, as the main thread may be in C for as long as the mount lives. All threads that are
+    started later leave them to it."""
+    numbers = {*_ENDING, signal.SIGUSR1} - ignored
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)  # what is ignored would never be waited for
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def wait() -> None:
+        while True:
+            if signal.sigwait(numbers) == signal.SIGUSR1:
+                log(f"{point}: {session.statistics()}")
+            else:
+                notify("STOPPING=1")
+                _end(point, log)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
-def _in_background(serve: Callable[[Callable[[], None]], None]) -> int:
+def _end(point: str, log: Log) -> None:
+    """Unmount; open files can be read until they are closed, and then the session is over."""
+    try:
+        mount.unmount(point, lazy=True)
+    except MemfsError as error:
+        log(str(error))
+
+
+def _in_background(serve: Callable[[int], None]) -> int:
     """Fork; the child serves and tells through a pipe: a NUL for ready, else why not."""
     receive, send = os.pipe()
     child = os.fork()
@@ -63,16 +80,13 @@ def _in_background(serve: Callable[[Callable[[], None]], None]) -> int:
         if said == _READY:
             return 0
         os.waitpid(child, 0)
-        what, why, hint, number, subject = [*said.decode("utf-8", "surrogateescape").split("\0"), "", "", "", "", ""][
-            :5
-        ]
-        raise MemfsError(what or "the server died before the mount was ready", why, hint, int(number or 5), subject)
+        raise _understood(said)
     os.close(receive)
     status = 1
     try:
         os.setsid()
         os.chdir("/")
-        serve(lambda: _detach(send))
+        serve(send)
         status = 0
     except MemfsError as error:
         parts = (error.what, error.why, error.hint, str(error.errno), error.subject)
@@ -83,11 +97,19 @@ def _in_background(serve: Callable[[Callable[[], None]], None]) -> int:
         os._exit(status)
 
 
-def _detach(send: int) -> None:
+def _understood(said: bytes) -> MemfsError:
+    """What the child sent instead of being ready."""
+    parts = [*said.decode("utf-8", "surrogateescape").split("\0"), "", "", "", "", ""]
+    what, why, hint, number, subject = parts[:5]
+    return MemfsError(what or "the server died before the mount was ready", why, hint, int(number or 5), subject)
+
+
+def _detach(send: int, log: Log) -> None:
     """Ready: let go of the terminal, then say so."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
+    log.to_syslog()
     os.write(send, _READY)
     os.close(send)

@@ -16,7 +16,8 @@ from memfs.facts.naming import from_bytes
 from memfs.tree.node import Dir, Node
 
 ROOT = 1
-_DYNAMIC = 1 << 62
+DYNAMIC = 1 << 62
+"""Numbers from here on are of nodes that no listing shows."""
 
 
 class Inodes:
@@ -32,7 +33,7 @@ class Inodes:
         self._next = ROOT + 1
         self._dynamic: dict[int, tuple[Node, Hashable, int]] = {}  # number: node, key, references of the kernel
         self._by_key: dict[Hashable, int] = {}
-        self._next_dynamic = _DYNAMIC
+        self._next_dynamic = DYNAMIC
 
     def node(self, number: int) -> Node:
         """The node with a number. Raises MemfsError (ESTALE)."""
@@ -41,7 +42,7 @@ class Inodes:
             return node
         if number == ROOT:
             return self._nodes.setdefault(ROOT, self._root())
-        if number >= _DYNAMIC:
+        if number >= DYNAMIC:
             with self._lock:
                 if number in self._dynamic:
                     return self._dynamic[number][0]
@@ -76,7 +77,7 @@ class Inodes:
     def parent(self, number: int) -> int:
         """The directory that a directory is in."""
         index = bisect_right(self._bases, number) - 1
-        return self._owners[index] if ROOT < number < _DYNAMIC and index >= 0 else ROOT
+        return self._owners[index] if ROOT < number < DYNAMIC and index >= 0 else ROOT
 
     def lookup(self, parent: int, name: bytes) -> tuple[int, Node]:
         """A child by name, and its number. Raises MemfsError (ENOENT)."""
@@ -101,7 +102,7 @@ class Inodes:
 
     def forget(self, number: int, count: int) -> None:
         """The kernel dropped `count` references."""
-        if number < _DYNAMIC:
+        if number < DYNAMIC:
             if number != ROOT and number not in self._base_of:
                 self._nodes.pop(number, None)
             return

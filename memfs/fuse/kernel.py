@@ -15,26 +15,39 @@ import time
 from collections.abc import Callable, Iterable
 
 from memfs.errors import MemfsError
+from memfs.fuse import mount
 from memfs.fuse import protocol as p
+from memfs.fuse.log import Log
 from memfs.fuse.operations import Operations
+from memfs.fuse.transport import Mounting
 
 WORKERS_AT_MOST = 16
 _TICK = 0.005
 _IDLE_TICKS = 40  # so long without work, and the supervisor sleeps until there is some
 _PATIENCE = 0.2  # an interrupted request may take so long to end by itself
-
-Log = Callable[[str], None]
+_OPCODES = max(p.OPCODES) + 1
 
 
 class _Worker:
     """A thread, and the request that it is in."""
 
-    __slots__ = ("interrupted", "serial", "unique")
+    __slots__ = ("counts", "interrupted", "sent", "serial", "unique")
 
     def __init__(self) -> None:
         self.unique = 0  # 0: waiting for a request
         self.serial = 0
+        self.counts = [0] * _OPCODES
+        self.sent = 0  # bytes of answers
         self.interrupted = (0, 0.0)  # the request whose caller has a signal, and since when
+
+
+def _sum(workers: Iterable[_Worker]) -> _Worker:
+    """What several have done, as if one had."""
+    total = _Worker()
+    for worker in workers:
+        total.counts = [a + b for a, b in zip(total.counts, worker.counts, strict=True)]
+        total.sent += worker.sent
+    return total
 
 
 class Server:
@@ -50,6 +63,7 @@ class Server:
         self._log = log
         self._trace = trace
         self._workers: list[_Worker] = []
+        self._past = _Worker()  # what workers that have ended have done
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._awake = False
@@ -98,7 +112,8 @@ class Server:
                 if not self._awake and opcode != p.INIT:
                     self._awake = True
                     self._wake.set()
-                self._answer(opcode, unique, nodeid, pid, buffer[header_size:got])
+                worker.counts[opcode if opcode < _OPCODES else 0] += 1
+                self._answer(worker, opcode, unique, nodeid, pid, buffer[header_size:got])
                 worker.unique = 0
         finally:
             self._end(worker)
@@ -110,20 +125,33 @@ class Server:
         with self._lock:
             waiting = sum(1 for other in self._workers if other is not worker and not other.unique)
             if waiting >= 2:
-                self._workers.remove(worker)
+                self._remove(worker)
                 return True
         return False
 
     def _end(self, worker: _Worker) -> None:
         with self._lock:
             if worker in self._workers:  # not as surplus: the filesystem is gone, or this is a bug
-                self._workers.remove(worker)
+                self._remove(worker)
                 self._ended = True
         self._wake.set()
 
+    def _remove(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        self._past = _sum((self._past, worker))
+
+    def statistics(self) -> str:
+        """What was asked for, how much was answered, by how many threads, in a line."""
+        with self._lock:
+            done, threads = _sum((self._past, *self._workers)), len(self._workers)
+        named = sorted(((count, p.OPCODES.get(opcode, "")) for opcode, count in enumerate(done.counts)), reverse=True)
+        most = ", ".join(f"{name} {count}" for count, name in named[:6] if count)
+        requests = f"{sum(done.counts)} requests ({most}), {done.sent} bytes sent"
+        return f"{requests}, {self._operations.opened()} files open, {threads} threads"
+
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def _answer(self, opcode: int, unique: int, nodeid: int, pid: int, body: memoryview) -> None:
+    def _answer(self, worker: _Worker, opcode: int, unique: int, nodeid: int, pid: int, body: memoryview) -> None:
         """Have one request answered; every failure is an errno for its caller."""
         if self._trace:
             name = p.OPCODES.get(opcode, str(opcode))
@@ -131,7 +159,9 @@ class Server:
         operation = self._operations.table.get(opcode)
         try:
             if operation is not None:
-                self._reply(unique, operation(nodeid, body))
+                answer = operation(nodeid, body)
+                worker.sent += len(answer)
+                self._reply(unique, answer)
             else:
                 self._other(opcode, unique, nodeid, body)
         except MemfsError as error:
@@ -228,3 +258,27 @@ class Server:
             if unique and worker.unique == unique and time.monotonic() - since > _PATIENCE:
                 worker.interrupted = 0, 0.0
                 self._error(unique, errno.EINTR)
+
+
+class KernelSession:
+    """A mount that is served here."""
+
+    def __init__(self, mounting: Mounting, ready: Callable[[], None], log: Log) -> None:
+        self._mounting = mounting
+        self._ready = ready
+        self._log = log
+        self._server: Server | None = None
+
+    def serve(self) -> None:
+        what = self._mounting
+        fd = mount.mount(what.point, what.source, what.allow_other)
+        self._server = Server(fd, Operations(what.files), self._ready, self._log, what.trace)
+        self._server.serve()
+
+    def statistics(self) -> str:
+        return self._server.statistics() if self._server else "not mounted yet"
+
+
+def session(mounting: Mounting, name: str, ready: Callable[[], None], log: Log) -> KernelSession:
+    """A session of this transport (see transport.Transport)."""
+    return KernelSession(mounting, ready, log)

@@ -8,21 +8,27 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
+import signal
 import stat
 from typing import NamedTuple
 
 from memfs.errors import MemfsError, from_os_error
+from memfs.tree.options import IN_FORCE, escape
 
 FSTYPE = "fuse.memfs"
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _READ_AHEAD_KIB = 1024
+_PATIENCE = 2.0  # seconds for a server to answer
 _WITHOUT = "memfs ls, cat and cp need no mount"
 
 
 class Mount(NamedTuple):
     """A line of /proc/self/mountinfo."""
 
+    number: str
+    parent: str
     device: str  # major:minor
     point: str
     fstype: str
@@ -36,7 +42,10 @@ def mounts() -> list[Mount]:
         for line in file:
             fields = line.split(" ")
             separator = fields.index("-")
-            out.append(Mount(fields[2], _plain(fields[4]), fields[separator + 1], _plain(fields[separator + 2])))
+            number, parent, device, _, point = fields[:5]
+            out.append(
+                Mount(number, parent, device, _plain(point), fields[separator + 1], _plain(fields[separator + 2]))
+            )
     return out
 
 
@@ -56,12 +65,8 @@ def check_point(path: str) -> str:
         os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(os.path.abspath(path))
     )
     there = find(point)
-    if there and there.fstype.startswith("fuse."):
-        again = f"memfs umount {path}" if there.fstype == FSTYPE else f"fusermount3 -u {path}"
-        raise MemfsError(
-            "the mount point is busy", f"{there.source} ({there.fstype}) is mounted there", f"end it first: {again}",
-            errno.EBUSY, subject=path,
-        )  # fmt: skip
+    if there and there.fstype.startswith("fuse"):
+        raise _taken(path, there)
     try:
         info = os.stat(path)
     except OSError as error:
@@ -72,11 +77,42 @@ def check_point(path: str) -> str:
     point = os.path.realpath(path)
     there = find(point)
     if there and there.fstype == FSTYPE:
-        raise MemfsError(
-            "the mount point is busy", f"{there.source} is mounted there", f"end it first: memfs umount {path}",
-            errno.EBUSY, subject=path,
-        )  # fmt: skip
+        raise _taken(path, there)
     return point
+
+
+def _taken(path: str, there: Mount) -> MemfsError:
+    """A FUSE mount is in the way: one that is served, or one whose server was killed."""
+    command = f"memfs umount {path}" if there.fstype == FSTYPE else f"fusermount3 -u {path}"
+    if _is_dead(there.point):
+        why = f"a mount of {there.source} ({there.fstype}) was left there by a server that is dead"
+        return MemfsError("the mount point is busy", why, f"remove it: {command}", errno.ENOTCONN, subject=path)
+    why = f"{there.source} ({there.fstype}) is mounted there"
+    return MemfsError("the mount point is busy", why, f"end it first: {command}", errno.EBUSY, subject=path)
+
+
+def _is_dead(point: str) -> bool:
+    """Whether a mount's server is gone. A process of its own asks, as nothing may ever answer; it keeps nothing of
+    ours open, so that who waits for our output does not wait for it."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if not child:
+        os.closerange(0, send)
+        os.closerange(send + 1, os.sysconf("SC_OPEN_MAX"))
+        try:
+            os.statvfs(point)
+        except OSError as error:
+            os.write(send, b"dead" if error.errno == errno.ENOTCONN else b"")
+        finally:
+            os._exit(0)
+    os.close(send)
+    try:
+        answered, _, _ = select.select((receive,), (), (), _PATIENCE)
+        return bool(answered) and os.read(receive, 4) == b"dead"
+    finally:
+        os.close(receive)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0 if answered else os.WNOHANG)
 
 
 def mount(point: str, source: str, allow_other: bool) -> int:
@@ -155,8 +191,7 @@ def _mount_by_helper(point: str, source: str, allow_other: bool) -> int:
     import subprocess
 
     helper = _need_helper()
-    name = re.sub(r"([\\,])", r"\\\1", source)
-    options = f"ro,nosuid,nodev,noexec,subtype=memfs,fsname={name}"
+    options = f"{','.join(IN_FORCE)},subtype=memfs,fsname={escape(source)}"
     if allow_other:
         options += ",allow_other,default_permissions"
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -172,12 +207,16 @@ def _mount_by_helper(point: str, source: str, allow_other: bool) -> int:
         theirs.close()
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
     if done.returncode or not fds:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        why = re.sub(r"^\S*fusermount3?: ", "", said[-1]) if said else f"exit status {done.returncode}"
-        hint = next((hint for word, hint in _HELPER_HINTS if word in why), _WITHOUT)
-        raise MemfsError("fusermount3 could not mount", why, hint, errno.EPERM, subject=point)
+        raise refused(point, "fusermount3", done.stderr.decode(errors="replace") or f"status {done.returncode}")
     os.set_inheritable(fds[0], False)
     return fds[0]
+
+
+def refused(point: str, who: str, said: str) -> MemfsError:
+    """What libfuse or its helper printed, as an error: its last line, and what to do about it."""
+    why = re.sub(r"^\S*(fusermount3?|fuse): ", "", [line for line in said.splitlines() if line.strip()][-1])
+    hint = next((hint for word, hint in _HELPER_HINTS if word in why), _WITHOUT)
+    return MemfsError(f"{who} could not mount", why, hint, errno.EPERM, subject=point)
 
 
 def raise_read_ahead(point: str) -> None:
@@ -208,17 +247,24 @@ def unmount(point: str, lazy: bool = False) -> None:
             return
         number = ctypes.get_errno()
         if number != errno.EPERM or not _helper():
-            raise _not_unmounted(point, number)
+            raise not_unmounted(point, number)
     import subprocess
 
     command = (_need_helper(), "-u", *(("-z",) if lazy else ()), "--", point)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
-        raise _not_unmounted(point, errno.EBUSY if "busy" in said else errno.EPERM, said)
+        raise not_unmounted(point, errno.EBUSY if "busy" in said else errno.EPERM, said)
 
 
-def _not_unmounted(point: str, number: int, said: str = "") -> MemfsError:
-    why = said or os.strerror(number)
-    hint = "close what is open there, or memfs umount -l" if number == errno.EBUSY else "see findmnt -t fuse.memfs"
-    return MemfsError("cannot unmount", why, hint, number, subject=point)
+def not_unmounted(point: str, number: int, said: str = "") -> MemfsError:
+    """Why a mount is still there, and who holds it."""
+    if number != errno.EBUSY:
+        return MemfsError(
+            "cannot unmount", said or os.strerror(number), f"see findmnt -t {FSTYPE}", number, subject=point
+        )
+    from memfs.fuse.users import users
+
+    holders = users(point)
+    why = f"in use by {', '.join(holders)}" if holders else "something is open there that cannot be seen from here"
+    return MemfsError("the mount is busy", why, f"close it, or memfs umount -l {point}", number, subject=point)

@@ -6,52 +6,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
-import os
-import stat
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from memfs.errors import MemfsError
 from memfs.facts.naming import from_bytes, to_bytes
 from memfs.fuse import protocol as p
-from memfs.fuse.inodes import ROOT, Inodes
-from memfs.tree.node import Dir, File, Kind, Link, Reader, Stat
+from memfs.fuse.filesystem import BLOCK, MODES, NAME_AT_MOST, READ_AT_MOST, Filesystem
+from memfs.fuse.inodes import ROOT
+from memfs.tree.node import Dir, Kind, Stat
 
-_MODES = {Kind.DIR: stat.S_IFDIR | 0o555, Kind.FILE: stat.S_IFREG | 0o444, Kind.LINK: stat.S_IFLNK | 0o777}
-_TYPES = {kind: mode >> 12 for kind, mode in _MODES.items()}
+_TYPES = {kind: mode >> 12 for kind, mode in MODES.items()}
 _NO_ENTRY = bytes(p.ENTRY_OUT.size)
 
 
-class Owner(NamedTuple):
-    """What every node of a mount has in common."""
-
-    uid: int
-    gid: int
-    umask: int
-    mtime_ns: int
-
-
-class Handle(NamedTuple):
-    """An open file."""
-
-    reader: Reader
-    direct: bool
-
-
 class Operations:
-    """A read-only filesystem over a tree."""
+    """The FUSE requests that a read-only filesystem answers."""
 
-    def __init__(self, root: Callable[[], Dir], owner: Owner) -> None:
-        """`root` is called once, when it is first looked at."""
-        self._inodes = Inodes(root)
-        self._owner = owner
-        self._handles: dict[int, Handle] = {}
-        self._numbers = itertools.count(1)
-        seconds, nanoseconds = divmod(owner.mtime_ns, 10**9)
-        self._times = (seconds % (1 << 64),) * 3 + (nanoseconds,) * 3
-        self._modes = {k: mode if k == Kind.LINK else mode & ~owner.umask for k, mode in _MODES.items()}
+    def __init__(self, filesystem: Filesystem) -> None:
+        self._files = filesystem
+        self._inodes = filesystem.inodes
         self._buffers = threading.local()
         self.table: dict[int, Callable[[int, memoryview], bytes | memoryview]] = {
             p.LOOKUP: self.lookup,
@@ -76,28 +50,14 @@ class Operations:
         with contextlib.suppress(MemfsError):  # whoever looks gets the error
             self._inodes.base(ROOT)
 
+    def opened(self) -> int:
+        """How many files are open."""
+        return self._files.opened()
+
     # -- attributes ----------------------------------------------------------------------------------------------
 
-    def _attr(self, number: int, info: Stat) -> tuple[int, ...]:
-        """The sixteen numbers of struct fuse_attr."""
-        size = info.size or 0
-        blocks = -(-info.data // 512)
-        return (
-            number,
-            size,
-            blocks,
-            *self._times,
-            self._modes[info.kind],
-            2 if info.kind == Kind.DIR else 1,
-            self._owner.uid,
-            self._owner.gid,
-            0,
-            4096 if info.kind == Kind.DIR else p.READ_AT_MOST,
-            0,
-        )
-
     def _entry(self, number: int, info: Stat) -> bytes:
-        return p.ENTRY_OUT.pack(number, 0, p.FOREVER, p.FOREVER, 0, 0, *self._attr(number, info))
+        return p.ENTRY_OUT.pack(number, 0, p.FOREVER, p.FOREVER, 0, 0, *self._files.attr(number, info))
 
     def lookup(self, nodeid: int, body: memoryview) -> bytes:
         """A name is a node; ENOENT is an answer too."""
@@ -110,13 +70,10 @@ class Operations:
 
     def getattr(self, nodeid: int, body: memoryview) -> bytes:
         info = self._inodes.node(nodeid).stat()
-        return p.ATTR_OUT.pack(p.FOREVER, 0, 0, *self._attr(nodeid, info))
+        return p.ATTR_OUT.pack(p.FOREVER, 0, 0, *self._files.attr(nodeid, info))
 
     def readlink(self, nodeid: int, body: memoryview) -> bytes:
-        node = self._inodes.node(nodeid)
-        if not isinstance(node, Link):
-            raise MemfsError("not a link", errno=errno.EINVAL)
-        return to_bytes(node.target)
+        return to_bytes(self._files.target(self._inodes.node(nodeid)))
 
     def forget(self, nodeid: int, body: memoryview) -> None:
         """FORGET has no answer."""
@@ -134,44 +91,26 @@ class Operations:
         return b""
 
     def statfs(self, nodeid: int, body: memoryview) -> bytes:
-        return p.STATFS_OUT.pack(0, 0, 0, 0, 0, 4096, 255, 4096, 0, bytes(24))
+        return p.STATFS_OUT.pack(0, 0, 0, 0, 0, BLOCK, NAME_AT_MOST, BLOCK, 0, bytes(24))
 
     # -- files ---------------------------------------------------------------------------------------------------
 
     def open(self, nodeid: int, body: memoryview) -> bytes:
-        node = self._inodes.node(nodeid)
-        if not isinstance(node, File):
-            raise MemfsError("not a file", errno=errno.EISDIR if isinstance(node, Dir) else errno.EINVAL)
-        direct = node.direct
-        number = next(self._numbers)
-        self._handles[number] = Handle(node.open(), direct)
+        number, direct = self._files.open(self._inodes.node(nodeid))
         return p.OPEN_OUT.pack(number, (p.DIRECT_IO if direct else p.KEEP_CACHE) | p.NOFLUSH, 0)
 
-    def _handle(self, number: int) -> Handle:
-        handle = self._handles.get(number)
-        if handle is None:
-            raise MemfsError("not open", errno=errno.EBADF)
-        return handle
-
     def read(self, nodeid: int, body: memoryview) -> bytes | memoryview:
-        """Bytes of a file. A short answer would cut the file off in the page cache, and fill the page with zeros: only
-        direct I/O may have one. A file that is opened for it is read through the cache all the same if it is mapped;
-        then a page that is not all there is an error (SIGBUS)."""
+        """Bytes of a file, by a window on the source where there is one (see Filesystem.readinto)."""
         number, offset, size, flags, _, _, _ = p.READ_IN.unpack_from(body)
-        reader, direct = self._handle(number)
-        size = min(size, reader.size - offset, p.READ_AT_MOST)
+        handle = self._files.handle(number)
+        size = min(size, handle.reader.size - offset, READ_AT_MOST)
         if size <= 0:
             return b""
-        view = reader.view(offset, size)
+        view = handle.reader.view(offset, size)
         if view is not None:
             return view
         buffer = self._buffer()[:size]
-        got = reader.readinto(offset, buffer)
-        if got < size and not direct:
-            raise MemfsError(f"{got} of {size} bytes at {offset:#x} could be read")
-        if got < size and not flags & p.READ_LOCKOWNER:
-            raise MemfsError("a part of a mapped page is absent", errno=errno.ENODATA)
-        return buffer[:got]
+        return buffer[: self._files.readinto(handle, offset, buffer, mapped=not flags & p.READ_LOCKOWNER)]
 
     def _buffer(self) -> memoryview:
         """A buffer for the largest read, one for each thread."""
@@ -180,34 +119,23 @@ class Operations:
         except AttributeError:
             import mmap
 
-            buffer = self._buffers.buffer = memoryview(mmap.mmap(-1, p.READ_AT_MOST))
+            buffer = self._buffers.buffer = memoryview(mmap.mmap(-1, READ_AT_MOST))
         return buffer
 
     def release(self, nodeid: int, body: memoryview) -> bytes:
-        handle = self._handles.pop(p.RELEASE_IN.unpack_from(body)[0], None)
-        if handle:
-            handle.reader.close()
+        self._files.release(p.RELEASE_IN.unpack_from(body)[0])
         return b""
 
     def lseek(self, nodeid: int, body: memoryview) -> bytes:
         number, offset, whence, _ = p.LSEEK_IN.unpack_from(body)
-        reader = self._handle(number).reader
-        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
-            raise MemfsError("no such seek", errno=errno.EINVAL)
-        return p.LSEEK_OUT.pack((reader.next_data if whence == os.SEEK_DATA else reader.next_hole)(offset))
+        return p.LSEEK_OUT.pack(self._files.seek(number, offset, whence))
 
     # -- extended attributes -------------------------------------------------------------------------------------
 
     def getxattr(self, nodeid: int, body: memoryview) -> bytes:
-        """EOPNOTSUPP for what is not user.*: `ls -l` then asks once for each filesystem, not for each file."""
         size, _ = p.GETXATTR_IN.unpack_from(body)
         name = from_bytes(bytes(body[p.GETXATTR_IN.size :]).partition(b"\0")[0])
-        if not name.startswith("user."):
-            raise MemfsError("no such attribute", errno=errno.EOPNOTSUPP)
-        value = self._inodes.node(nodeid).xattrs().get(name)
-        if value is None:
-            raise MemfsError("no such attribute", errno=errno.ENODATA)
-        return _sized(to_bytes(value), size)
+        return _sized(to_bytes(self._files.xattr(nodeid, name)), size)
 
     def listxattr(self, nodeid: int, body: memoryview) -> bytes:
         size, _ = p.GETXATTR_IN.unpack_from(body)
@@ -263,8 +191,3 @@ def _sized(value: bytes, size: int) -> bytes:
     if len(value) > size:
         raise MemfsError("the buffer is too small", errno=errno.ERANGE)
     return value
-
-
-def default_owner(uid: int | None, gid: int | None, umask: int, mtime_ns: int) -> Owner:
-    """Who mounts owns what is mounted, unless the options say otherwise."""
-    return Owner(os.getuid() if uid is None else uid, os.getgid() if gid is None else gid, umask, mtime_ns)

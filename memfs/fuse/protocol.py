@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from struct import Struct
 
+from memfs.fuse.filesystem import READ_AT_MOST
+
 LOOKUP, FORGET, GETATTR, READLINK = 1, 2, 3, 5
 OPEN, READ, STATFS, RELEASE, FSYNC = 14, 15, 17, 18, 20
 GETXATTR, LISTXATTR, FLUSH, INIT, OPENDIR = 22, 23, 25, 26, 27
@@ -55,8 +57,7 @@ DIRENT = Struct("=QQII")  # ino, offset of the next, name's length, type; then t
 MAJOR, MINOR = 7, 39
 MAX_WRITE = 4096  # the filesystem is read-only; a small one keeps the request buffer small
 REQUEST_SIZE = 16384
-PAGES_AT_MOST = 256  # a request of 1 MiB
-READ_AT_MOST = PAGES_AT_MOST * 4096
+PAGES_AT_MOST = READ_AT_MOST // 4096
 FOREVER = 86400 * 365
 
 

@@ -8,7 +8,9 @@ import sys
 from typing import ClassVar
 
 from memfs.fuse import daemon, mount
-from memfs.fuse.operations import Operations, default_owner
+from memfs.fuse.filesystem import Filesystem, default_owner
+from memfs.fuse.log import Log
+from memfs.fuse.transport import Mounting
 from memfs.tree.node import Dir, File, Generated, Kind, Reader, Stat
 
 POINT, PIPE, FILE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -85,4 +87,5 @@ class Root(Dir):
 
 
 point = mount.check_point(POINT)
-sys.exit(daemon.run(Operations(Root, default_owner(None, None, 0o077, 0)), point, "stuck", False, True, False))
+files = Filesystem(Root, default_owner(None, None, 0o077, 0))
+sys.exit(daemon.run(Mounting(files, point, "stuck", False, False), "kernel", Log(None), True))
