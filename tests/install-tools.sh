@@ -6,6 +6,13 @@ wanted=${*:-}
 if [ -z "$wanted" ]; then
     need() { command -v "$1" >/dev/null 2>&1 || wanted="$wanted $2"; }
     need fusermount3 fuse3
+    library() { ldconfig -p 2>/dev/null | grep -q "$1" || wanted="$wanted $2"; }
+    library libfuse3.so.3 libfuse3-3
+    library libfuse.so.2 libfuse2
+    need zsh zsh
+    need fish fish
+    need man man-db
+    need groff groff
     need gdb gdb
     need cc gcc
     need readelf binutils

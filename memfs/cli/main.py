@@ -17,7 +17,7 @@ from memfs.errors import MemfsError, from_os_error, printable
 
 
 class Command(NamedTuple):
-    """A subcommand: memfs.cli.NAME has `configure(parser)` and `run(arguments) -> exit status`."""
+    """A subcommand: memfs.cli.NAME (with _ for -) has `configure(parser)` and `run(arguments) -> exit status`."""
 
     name: str
     help: str
@@ -31,6 +31,7 @@ COMMANDS = (
     Command("cat", "print files of an image, without a mount"),
     Command("cp", "copy out of an image, sparse, without a mount"),
     Command("tree", "what there is below a mount, a file a line"),
+    Command("install-helper", "let mount(8) and fstab mount memfs"),
 )
 
 EPILOG = """SOURCE is an ELF core of any machine and system.
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((c for c in COMMANDS if words and words[0] == c.name), None)
     if command is None:
         return _top(words)
-    module = import_module(f"memfs.cli.{command.name}")
+    module = import_module(f"memfs.cli.{command.name.replace('-', '_')}")
     parser = Parser(
         prog=f"memfs {command.name}",
         description=command.help,
@@ -118,7 +119,7 @@ def _top(words: Sequence[str]) -> int:
         usage="memfs COMMAND [OPTION...] ARGUMENT...",
         description="Any memory image is a directory.",
         epilog="commands:\n"
-        + "".join(f"  {c.name:<8} {c.help}\n" for c in COMMANDS)
+        + "".join(f"  {c.name:<15} {c.help}\n" for c in COMMANDS)
         + "\nmemfs COMMAND --help says more.\n\n"
         + EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
