@@ -5,6 +5,8 @@ import os
 import stat
 from pathlib import Path
 
+from mounting import seeks
+
 from memfs.errors import MemfsError
 from memfs.tree.node import AddressSpace, Dir, File, Link, Node
 
@@ -126,13 +128,15 @@ def compare_file(node: File, path: Path, info: os.stat_result) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         ranges = data_ranges(fd, 2000)
-        assert ranges == node_ranges(node, 2000), path
+        known = node_ranges(node, 2000)
+        whole = [(0, want.size)] if want.size else []  # what the kernel says where nobody answers
+        assert ranges == (known if seeks() else whole), path
         if not isinstance(node, AddressSpace):
             assert read_fd(fd) == read_node(node), path
             return
         reader = node.open()
         buffer = memoryview(bytearray(CHUNK))
-        for start, end in ranges:
+        for start, end in known:
             while start < end:
                 got = reader.readinto(start, buffer[: end - start])
                 assert os.pread(fd, min(CHUNK, end - start), start) == buffer[:got], (path, hex(start))

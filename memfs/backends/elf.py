@@ -194,9 +194,13 @@ def _read_notes(source: FileSource, elf: header.Elf, warnings: list[str]) -> Ite
         places = list(_note_sections(source, elf.ehdr))
         if not places:
             warnings.append("no PT_NOTE: no threads, registers or names of files")
-    count = 0
+    count, room = 0, source.stored(0, source.size)
     for offset, size, alignment in places:
+        if room < 0:  # 60,000 of them over the same bytes would be 60,000 times as many notes as the file has
+            warnings.append("the PT_NOTEs lie over each other: the last of them are not looked at")
+            return
         there = max(0, min(size, source.size - offset))
+        room -= min(there, source.stored(offset, offset + there) + notes.GAP_AT_MOST)
         for note in notes.iter_notes(source.read, elf.ehdr.prefix, offset, there, alignment, warnings.append):
             if count >= notes.NOTES_AT_MOST:
                 return

@@ -14,7 +14,9 @@ NOTES_AT_MOST = 1 << 20
 """More notes than this are not a core: a list of them would cost more memory than the file deserves."""
 
 _NAME_AT_MOST = 4096
-_GAP_AT_MOST = 1 << 16
+GAP_AT_MOST = 1 << 16
+"""More zeros than this between two notes are the end of them."""
+
 _WINDOW = 1 << 16
 _NT_GNU_PROPERTY_TYPE_0 = 5
 
@@ -39,8 +41,8 @@ def iter_notes(
         name_size, desc_size, type_ = header.unpack(raw)
         if not name_size:
             position, gap = position + 4, gap + 4
-            if gap > _GAP_AT_MOST:
-                warn(f"more than {_GAP_AT_MOST:,} bytes without a note at {position:#x}: what follows is not looked at")
+            if gap > GAP_AT_MOST:
+                warn(f"more than {GAP_AT_MOST:,} bytes without a note at {position:#x}: what follows is not looked at")
                 return
             continue
         name_end = position + header.size + name_size

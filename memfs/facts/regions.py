@@ -183,12 +183,13 @@ def _name_stacks(image: Image, pieces: Sequence[_Piece]) -> None:
         return pieces[index] if index >= 0 and address is not None and address < pieces[index].end else None
 
     main = threads.main_thread(image)
-    pointers: dict[int, list[int]] = {}
+    pointers: dict[_Piece, list[int]] = {}
     for thread in threads.threads(image):
         piece = find(thread.sp)
         if piece is not None and piece.is_anonymous:
-            pointers.setdefault(piece.start, []).append(thread.tid)
-            piece.stacks = tuple(pointers[piece.start])
+            pointers.setdefault(piece, []).append(thread.tid)
+    for piece, tids in pointers.items():
+        piece.stacks = tuple(tids)
     laid_out = (auxv.value(image, auxv.AT_RANDOM), auxv.value(image, auxv.AT_EXECFN))  # by the kernel, at exec
     for address in (*laid_out, main.sp if main else None):
         piece = find(address)

@@ -8,6 +8,9 @@ from collections.abc import Callable, Hashable
 
 BYTES_AT_MOST = 64 << 20
 
+_ENTRY = 1 << 10
+"""What an entry costs besides its bytes: its key, a node, holds on to the image that it belongs to."""
+
 
 class Cache:
     """Byte strings by key, the least recently used dropped first. Thread-safe."""
@@ -26,9 +29,9 @@ class Cache:
                 return self._items[key]
         value = make()
         with self._lock:
-            if key not in self._items and len(value) <= self._limit:
+            if key not in self._items and len(value) + _ENTRY <= self._limit:
                 self._items[key] = value
-                self._size += len(value)
+                self._size += len(value) + _ENTRY
                 while self._size > self._limit:
-                    self._size -= len(self._items.popitem(last=False)[1])
+                    self._size -= len(self._items.popitem(last=False)[1]) + _ENTRY
         return value

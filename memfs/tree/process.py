@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from memfs.facts import arguments, auxv, notes, regions, segments, summary, threads
-from memfs.facts.naming import unique
+from memfs.facts.naming import to_bytes, unique
 from memfs.image import Image, Note, fact
 from memfs.tree import headers, memory, render
 from memfs.tree.node import Dir, Generated, Link, Node
 from memfs.tree.rows import Context, Listing, Make, Row, RowDir
+
+_PATH_MAX = 4096
+"""readlink(2) through FUSE gives no longer text: a longer path is shown in regions.json and maps alone."""
 
 # -- rows of values ------------------------------------------------------------------------------------------------
 
@@ -81,7 +84,7 @@ def _environ(image: Image) -> bytes | None:
 
 def _exe(context: Context) -> Node | None:
     path = arguments.exe(context.image)
-    return Link(path) if path else None
+    return Link(path) if path and len(to_bytes(path)) < _PATH_MAX else None
 
 
 def _auxv_text(image: Image) -> bytes:
