@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test check bench corpus clean
+.PHONY: demo test check bench corpus fuzz clean
 
 demo: $(VENV)/installed
 	@sh examples/demo.sh $(BIN)/memfs
@@ -22,6 +22,12 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev tools
 	$(BIN)/python bench/bench.py $(BENCH)
+
+# tests/test_fuzz.py for longer, each time from another seed: make fuzz FUZZ=20000
+fuzz: $(VENV)/dev
+	@echo "an input that fails is left in .hypothesis/failed: name it for what it is, and keep it in tests/seeds"
+	@seed=$$(date +%N) && echo "seed: $$seed" && CI= FUZZ=$(or $(FUZZ),20000) \
+	  $(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$$seed tests/test_fuzz.py
 
 # Real cores of many systems, held against their oracles from outside, where ../shared has them.
 corpus: $(VENV)/installed

@@ -1,10 +1,12 @@
 """Fixtures that several files of tests share."""
 
+import importlib.util
 import resource
 import shlex
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +15,46 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import makecore
+import mounting
 from needs import REPO, need, need_tools, run
+
+from memfs.fuse.transport import LACKS, TRANSPORTS
 
 ARGUMENTS = ("./crash", "first argument", "", "--third=3")
 ENVIRONMENT = {"GREETING": "hello, reader", "EMPTY": "", "UTF8": "grün"}
 SECRET = b"a secret in the heap of crash.c"
+
+
+TRANSPORTED = ("test_mount_tree", "test_mount_life", "test_mount_bad", "test_mount_corpus")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "kernel_only(why): about the transport that is written here")
+    config.addinivalue_line("markers", "needs(what): what a transport may lack (memfs.fuse.transport.LACKS)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All tests of mounts run over every transport, but those that are about what one of them cannot do."""
+    if metafunc.module.__name__ in TRANSPORTED:
+        rows = [row for row in TRANSPORTS if row.name in ("kernel", "mfusepy", "fusepy")]
+        definition = metafunc.definition
+        if definition.get_closest_marker("kernel_only"):
+            rows = rows[:1]
+        lacks = {word for marker in definition.iter_markers("needs") for word in marker.args}
+        assert lacks <= set(LACKS)
+        names = [row.name for row in rows if not lacks & set(row.lacks)]
+        metafunc.fixturenames.append("transport")
+        metafunc.parametrize("transport", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What mounts of this test go through."""
+    if request.param != "kernel":
+        need(importlib.util.find_spec({"fusepy": "fuse"}.get(request.param, request.param)), f"no {request.param}")
+    mounting.TRANSPORT = request.param
+    yield request.param
+    mounting.TRANSPORT = "kernel"
 
 
 class Crash(NamedTuple):

@@ -8,21 +8,36 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from needs import REPO, need_fuse, run
+
+from memfs.fuse.transport import TRANSPORTS
 
 MEMFS = (sys.executable, "-m", "memfs")
 ENV = {**os.environ, "PYTHONPATH": str(REPO)}
 PATIENCE = 90
 
+TRANSPORT = "kernel"  # what `memfs mount` is to go through: conftest.py sets it for each test of a mount
+
 Done = subprocess.CompletedProcess[bytes]
+
+
+def seeks() -> bool:
+    """Whether SEEK_DATA and SEEK_HOLE come through the transport of this test."""
+    return not any("seek" in row.lacks for row in TRANSPORTS if row.name == TRANSPORT)
+
+
+def through(words: Sequence[object]) -> list[object]:
+    """The words of a command, with the transport of this test."""
+    chosen = ("-o", f"fuse={TRANSPORT}") if TRANSPORT != "kernel" and words[:1] == ("mount",) else ()
+    return [*words[:1], *chosen, *words[1:]]
 
 
 def memfs(*words: object, timeout: float = 60, **more: object) -> Done:
     """The command, from outside."""
-    return run(*MEMFS, *words, timeout=timeout, **{"env": ENV, **more})
+    return run(*MEMFS, *through(words), timeout=timeout, **{"env": ENV, **more})
 
 
 def mount_lines(point: Path) -> list[list[str]]:

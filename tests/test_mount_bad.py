@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mounting import ENV, MEMFS, memfs, mount_lines, mounted
-from needs import REPO, need, need_fuse, need_tools, run
+from needs import need, need_fuse, need_tools, run
 
 
 @pytest.fixture
@@ -101,21 +100,3 @@ def test_root_without_the_right_to_mount(secret_core: Path, point: Path, tmp_pat
 def test_umount_of_what_is_no_mount(point: Path) -> None:
     refused(memfs("umount", point), "nothing is mounted there")
     refused(memfs("umount", "/proc"), "not a mount of memfs")
-
-
-def test_the_helper_of_mount(secret_core: Path, point: Path, tmp_path: Path) -> None:
-    """mount-helpers/mount.memfs, called as mount(8) calls it."""
-    command = tmp_path / "memfs"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m memfs "$@"\n')
-    command.chmod(0o755)
-    helper = REPO / "mount-helpers" / "mount.memfs"
-    env = {**ENV, "MEMFS": str(command)}
-    try:
-        assert run(helper, secret_core, point, "-n", "-o", "ro,nosuid,user,umask=0022", env=env).returncode == 0
-        assert mount_lines(point)
-        assert (point / "info").stat().st_mode & 0o777 == 0o444
-    finally:
-        memfs("umount", point)
-    assert run(helper, "/bin/true", point, "-o", "rw", env=env).returncode == 32
-    assert run(helper, secret_core, point, "-f", env=env).returncode == 0
-    assert not mount_lines(point)

@@ -27,6 +27,7 @@ from mounting import (
     nothing_left,
     one_line,
     remove,
+    through,
 )
 from needs import REPO, need, need_fuse, need_tools, run
 from treecheck import read_node, read_path
@@ -53,7 +54,8 @@ class Server(subprocess.Popen[bytes]):
     def __init__(self, point: Path, *options: str) -> None:
         self.out, self.err = point.with_suffix(".out"), point.with_suffix(".err")
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            super().__init__([*MEMFS, "mount", *options, str(point)], env=ENV, stdout=out, stderr=err)
+            command = [*MEMFS, *map(str, through(("mount", *options, point)))]
+            super().__init__(command, env=ENV, stdout=out, stderr=err)
 
     def said(self) -> tuple[int, bytes, bytes]:
         """How it ended, and what it printed."""

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pytest
 from conftest import SECRET, Crash
 from makecore import Header, core, file_note_64, note
-from mounting import PATIENCE, daemons, memfs, mounted, watchdog
+from mounting import PATIENCE, daemons, memfs, mounted, seeks, watchdog
 from needs import need, need_tools, run
 from treecheck import compare, data_ranges, read_fd, read_path
 
@@ -38,7 +38,7 @@ def image(crash_core: Crash) -> OpenImage:
 
 
 @pytest.fixture(scope="module")
-def mount_of_the_module(crash_core: Crash, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def mount_of_the_module(transport: str, crash_core: Crash, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with mounted(crash_core.core, tmp_path_factory.mktemp("tree") / "m", patience=1200) as point:
         yield point
 
@@ -238,6 +238,7 @@ def holes_as_zeros(path: Path) -> bytes:
         os.close(fd)
 
 
+@pytest.mark.needs("seek")
 def test_tar_of_everything(mnt: Path, tmp_path: Path) -> None:
     """tar -S of the whole tree ends, and holds every byte; what is absent is a hole."""
     shell(f"tar -S -cf {tmp_path}/t.tar . && tar -xf {tmp_path}/t.tar -C {tmp_path}", mnt)
@@ -254,6 +255,7 @@ def test_tar_of_everything(mnt: Path, tmp_path: Path) -> None:
     assert compared > 100
 
 
+@pytest.mark.needs("seek")
 @pytest.mark.parametrize("sparse", ["always", "auto"])
 def test_cp(mnt: Path, tmp_path: Path, sparse: str) -> None:
     shell(f"cp -r --sparse={sparse} regions segments {tmp_path}", mnt)
@@ -344,6 +346,7 @@ def test_seek_in_a_dense_file(mnt: Path, image: OpenImage) -> None:
         refused(errno.EINVAL, lambda: os.lseek(fd, 0, 9))
 
 
+@pytest.mark.needs("seek")
 def test_seek_in_a_partly_absent_file(mnt: Path, image: OpenImage) -> None:
     r = partly_absent(image)
     there = next(iter(image.image.space.runs(r.start, r.end))).end - r.start
@@ -358,6 +361,7 @@ def test_seek_in_a_partly_absent_file(mnt: Path, image: OpenImage) -> None:
         assert os.pread(fd, 1, r.size) == b""
 
 
+@pytest.mark.needs("seek")
 def test_mem_is_an_address_space(mnt: Path, image: OpenImage) -> None:
     heap = region(image, "heap")
     fd = os.open(mnt / "mem", os.O_RDONLY)
@@ -403,15 +407,17 @@ def test_holes_of_the_source(tmp_path: Path) -> None:
         compare(package.open(str(path)).tree, point)
         assert (point / SEGMENT).read_bytes() == want
         with (point / SEGMENT).open("rb") as file:
-            assert data_ranges(file.fileno(), 9) == [(offset, offset + len(data)) for offset, data in pieces]
+            if seeks():
+                assert data_ranges(file.fileno(), 9) == [(offset, offset + len(data)) for offset, data in pieces]
             assert os.fstat(file.fileno()).st_blocks * 512 == 16384
             with mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapping:
                 assert mapping[:] == want
         with (point / "mem").open("rb") as mem:  # zeros here are memory, not a gap
             assert os.pread(mem.fileno(), 4096, 0x10000 + 8192) == bytes(4096)
-            assert os.lseek(mem.fileno(), 0, os.SEEK_DATA) == 0x10000
+            assert not seeks() or os.lseek(mem.fileno(), 0, os.SEEK_DATA) == 0x10000
 
 
+@pytest.mark.needs("seek")
 def test_a_sparse_core_of_1_tib(tmp_path: Path) -> None:
     path, size, middle = tmp_path / "sparse.core", 1 << 40, 1 << 39
     sparse_core(path, size, [(0, b"data" * 1024), (middle, b"half" * 1024), (size - 4096, b"last" * 1024)])
@@ -441,6 +447,7 @@ def test_a_sparse_core_of_1_tib(tmp_path: Path) -> None:
     (tmp_path / "copy").unlink()
 
 
+@pytest.mark.needs("seek")
 def test_the_largest_sizes(tmp_path: Path) -> None:
     path = tmp_path / "huge.core"
     path.write_bytes(core([Header(address=0x1000, data=b"begin", memory_size=(1 << 63) + 4096)]))
@@ -483,7 +490,7 @@ def test_addresses_that_are_no_offsets(tmp_path: Path) -> None:
             assert (point / f"at/{address:#x}").read_bytes() == data
             assert (point / f"at/{address + 4095:#x}:1").read_bytes() == data[:1]
         with (point / "mem").open("rb") as mem:
-            assert data_ranges(mem.fileno(), 9) == [(0x400000, 0x401000)]
+            assert not seeks() or data_ranges(mem.fileno(), 9) == [(0x400000, 0x401000)]
         assert "warning: memory above 0x7ffffffffffff000 is not in mem" in (point / "info").read_text()
         fd = os.open(point / f"at/{last:#x}:5000", os.O_RDONLY)
         assert read_fd(fd) == (b"e" * 4096, errno.ENODATA)
@@ -696,7 +703,7 @@ def test_at(mnt: Path, image: OpenImage) -> None:
     there = next(iter(image.image.space.runs(r.start, r.end))).end
     assert read_path(mnt / f"at/{there - 3:#x}:64") == (image.read(there - 3, 3), errno.ENODATA)
     with (mnt / f"at/{there - 3:#x}:64").open("rb") as file:
-        assert data_ranges(file.fileno(), 9) == [(0, 3)]
+        assert not seeks() or data_ranges(file.fileno(), 9) == [(0, 3)]
 
 
 def test_statfs(mnt: Path) -> None:
@@ -765,8 +772,8 @@ def test_odd_names(tmp_path: Path) -> None:
         assert sorted(done.stdout.split(b"\0")[:-1]) == sorted(b"./" + os.fsencode(name) for name in files)
 
 
-def test_a_directory_of_70000(tmp_path: Path) -> None:
-    count = 70_000
+def test_a_directory_of_70000(transport: str, tmp_path: Path) -> None:
+    count = 70_000 if transport == "kernel" else 7_000  # the others list without the kernel's cache
     path = tmp_path / "large.core"
     table = b"".join(
         struct.pack("<IIQQQQQQ", 1, 4, 64, 0x10000 * i, 0, i % 64, i % 128, 1) for i in range(1, count + 1)
@@ -785,13 +792,13 @@ def test_a_directory_of_70000(tmp_path: Path) -> None:
         assert done.stderr == b""
         assert os.listdir(point / "segments") == want  # out of the kernel's cache
         raw = path.read_bytes()
-        for i in (1, 2, 63, 64, 65, 12345, count):
+        for i in (1, 2, 63, 64, 65, 5432, count):
             data, number = read_path(point / "segments" / want[i - 1])
             stored = min(i % 64, i % 128)
             assert data == raw[64 : 64 + stored]
             assert number == (errno.ENODATA if i % 128 > i % 64 else 0)
         refused(errno.ENOENT, lambda: os.stat(point / "segments" / "70001-0"))
-        for places in ([0, 1, 2, 193, 194, 195, 196, 50_000, count - 1], [count - 1, 3, 40_000, 0]):
+        for places in ([0, 1, 2, 193, 194, 195, 196, count // 3, count - 1], [count - 1, 3, count // 2, 0]):
             assert seek_and_read(point / "segments", places) == [want[place] for place in places]
 
 

@@ -101,8 +101,8 @@ class Calls:
 
     def statistics(self) -> str:
         """How many calls there were, of which kinds; how many files are open."""
-        most = ", ".join(f"{name} {count}" for name, count in self._counts.most_common(6))
-        return f"{self._counts.total()} requests ({most}), {self._files.opened()} files open"
+        kinds = ", ".join(f"{name} {count}" for name, count in self._counts.most_common())
+        return f"{self._counts.total()} requests ({kinds}), {self._files.opened()} files open"
 
     # -- attributes ----------------------------------------------------------------------------------------------
 

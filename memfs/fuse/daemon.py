@@ -13,6 +13,7 @@ from memfs.fuse import mount, transport
 from memfs.fuse.log import Log
 from memfs.fuse.notify import notify
 from memfs.fuse.transport import Mounting, Session
+from memfs.io.null import open_null
 
 _READY = b"\0"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -106,7 +107,7 @@ def _understood(said: bytes) -> MemfsError:
 
 def _detach(send: int, log: Log) -> None:
     """Ready: let go of the terminal, then say so."""
-    null = os.open(os.devnull, os.O_RDWR)
+    null = open_null()
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)

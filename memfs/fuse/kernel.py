@@ -145,8 +145,8 @@ class Server:
         with self._lock:
             done, threads = _sum((self._past, *self._workers)), len(self._workers)
         named = sorted(((count, p.OPCODES.get(opcode, "")) for opcode, count in enumerate(done.counts)), reverse=True)
-        most = ", ".join(f"{name} {count}" for count, name in named[:6] if count)
-        requests = f"{sum(done.counts)} requests ({most}), {done.sent} bytes sent"
+        kinds = ", ".join(f"{name} {count}" for count, name in named if count)
+        requests = f"{sum(done.counts)} requests ({kinds}), {done.sent} bytes sent"
         return f"{requests}, {self._operations.opened()} files open, {threads} threads"
 
     # -- requests ------------------------------------------------------------------------------------------------

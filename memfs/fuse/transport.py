@@ -44,11 +44,13 @@ class Transport(NamedTuple):
 
 TRANSPORTS = (
     Transport("kernel", "kernel", "the kernel's protocol on /dev/fuse: nothing needs to be installed"),
-    Transport("mfusepy", "libfuse", "libfuse 3, or 2 where only that is there, through mfusepy", ("interrupt",)),
     Transport(
-        "fusepy", "libfuse", "libfuse 2 through fusepy", ("interrupt", "seek", "readdirplus", "cached_names", "1m")
+        "mfusepy", "libfuse", "libfuse 3, or 2 where only that is there, through mfusepy", ("cached_names", "interrupt")
     ),
-    Transport("libfuse", "libfuse", "mfusepy, or fusepy where only that is installed", ("interrupt",)),
+    Transport(
+        "fusepy", "libfuse", "libfuse 2 through fusepy", ("seek", "readdirplus", "cached_names", "1m", "interrupt")
+    ),
+    Transport("libfuse", "libfuse", "mfusepy, or fusepy where only that is installed", ("cached_names", "interrupt")),
 )
 
 LACKS = {
