@@ -43,17 +43,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         lacks = {word for marker in definition.iter_markers("needs") for word in marker.args}
         assert lacks <= set(LACKS)
         names = [row.name for row in rows if not lacks & set(row.lacks)]
-        metafunc.fixturenames.append("transport")
         metafunc.parametrize("transport", names, indirect=True, scope="session")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def transport(request: pytest.FixtureRequest) -> Iterator[str]:
-    """What mounts of this test go through."""
-    if request.param != "kernel":
-        need(importlib.util.find_spec({"fusepy": "fuse"}.get(request.param, request.param)), f"no {request.param}")
-    mounting.TRANSPORT = request.param
-    yield request.param
+    """What mounts of this test go through. For every test: what a test does not name is set up only if it is."""
+    name = getattr(request, "param", "kernel")
+    if name != "kernel":
+        need(importlib.util.find_spec({"fusepy": "fuse"}.get(name, name)), f"no {name}")
+    mounting.TRANSPORT = name
+    yield name
     mounting.TRANSPORT = "kernel"
 
 

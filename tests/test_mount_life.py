@@ -140,7 +140,7 @@ def test_verbose(secret_core: Path, point: Path) -> None:
         eventually(lambda: not daemons(point), "the daemon ends")
 
 
-def test_trace(secret_core: Path, point: Path) -> None:
+def test_trace(secret_core: Path, point: Path, transport: str) -> None:
     """-d prints every request, and stays in the foreground."""
     with nothing_left(point):
         server = Server(point, "-d", str(secret_core))
@@ -156,9 +156,15 @@ def test_trace(secret_core: Path, point: Path) -> None:
             server.wait(20)
     assert (status, out) == (0, b"")
     lines = err.decode().splitlines()
-    names = [re.fullmatch(r"memfs: \d+: ([A-Z]+) node \d+ by process \d+", line)[1] for line in lines]  # type: ignore[index]
-    assert names[0] == "INIT"
-    assert {"INIT", "LOOKUP", "OPEN", "READ", "RELEASE", "OPENDIR", "READDIRPLUS", "RELEASEDIR"} <= set(names)
+    if transport == "kernel":
+        form, asked = r"memfs: \d+: ([A-Z]+) node \d+ by process \d+", "INIT LOOKUP OPEN READ RELEASE OPENDIR READDIRPLUS"
+    else:
+        form, asked = r"memfs: ([a-z]+) (?:/.*)?", "getattr open read release opendir readdir"
+    found = [re.fullmatch(form, line) for line in lines]
+    assert all(found), lines
+    names = [match[1] for match in found if match]
+    assert names[0] == asked.split()[0]
+    assert set(asked.split()) <= set(names)
 
 
 def test_the_daemon_lets_go_of_everything(secret_core: Path, point: Path, tmp_path: Path) -> None:
@@ -361,7 +367,7 @@ def test_a_signal_does_not_disturb_a_read_that_ends(secret_core: Path, point: Pa
         assert done.returncode == 0, done.stderr.decode()
 
 
-def test_forgotten_nodes_are_found_again(secret_core: Path, point: Path) -> None:
+def test_forgotten_nodes_are_found_again(secret_core: Path, point: Path, transport: str) -> None:
     """The kernel drops what it knows; numbers and bytes are the same afterwards, and at/ too."""
     need(os.geteuid() == 0, "needs root to make the kernel forget")
     with foreground(secret_core, point, "-d") as server:
@@ -383,7 +389,7 @@ def test_forgotten_nodes_are_found_again(secret_core: Path, point: Path) -> None
         assert memfs("umount", point).returncode == 0
         status, _, err = server.said()
         assert status == 0
-        assert b"FORGET node" in err
+        assert b"FORGET node" in err or transport != "kernel"  # libfuse does not say what the kernel forgets
         assert b"a bug" not in err
 
 
@@ -400,7 +406,8 @@ def test_a_killed_daemon_is_named_and_cleaned_up(secret_core: Path, point: Path)
         with pytest.raises(OSError) as caught:
             os.pread(fd, 1, 1 << 16)
         assert caught.value.errno == errno.ENOTCONN
-        os.close(fd)
+        with contextlib.suppress(OSError):  # closed it is, whatever the dead server makes of its FLUSH
+            os.close(fd)
         with pytest.raises(OSError) as caught:
             os.listdir(point)
         assert caught.value.errno == errno.ENOTCONN

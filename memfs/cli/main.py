@@ -93,7 +93,7 @@ def program() -> NoReturn:
 def _fill_standard_files() -> None:
     """Let no file that is opened later become 0, 1 or 2, where a caller has closed them: writing to it would be an
     error that names the wrong file. Output that goes nowhere fails, as it does for every other program."""
-    while (fd := open_null()) <= 2:
+    while (fd := open_null(os.O_RDONLY)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for as long as we run

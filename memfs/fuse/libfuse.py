@@ -159,7 +159,7 @@ def _loads(library: str) -> bool:
 
 
 class Stderr:
-    """What is printed on descriptor 2, by whatever language, until `restore` is called."""
+    """What is printed on descriptor 2, by whatever language, until `restore` is called; `text` must be asked before."""
 
     def __enter__(self) -> Stderr:
         self._kept = os.dup(2)
@@ -172,13 +172,13 @@ class Stderr:
 
     def __exit__(self, *exception: object) -> None:
         self.restore()
-        os.close(self._read)
 
     def restore(self) -> None:
-        """Give descriptor 2 back."""
+        """Give descriptor 2 back, and keep nothing open."""
         if self._kept >= 0:
             os.dup2(self._kept, 2)
             os.close(self._kept)
+            os.close(self._read)
             self._kept = -1
 
     def text(self) -> str:
