@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test check bench corpus fuzz clean
+.PHONY: demo test check bench corpus fuzz pages clean
 
 demo: $(VENV)/installed
 	@sh examples/demo.sh $(BIN)/memfs
@@ -16,7 +16,7 @@ test: $(VENV)/dev tools
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check memfs tests bench
+	$(BIN)/ruff format --check memfs tests bench tools
 	$(BIN)/mypy --strict memfs
 	$(BIN)/python -m pytest tests/test_layers.py
 
@@ -28,6 +28,10 @@ fuzz: $(VENV)/dev
 	@echo "an input that fails is left in .hypothesis/failed: name it for what it is, and keep it in tests/seeds"
 	@seed=$$(date +%N) && echo "seed: $$seed" && CI= FUZZ=$(or $(FUZZ),20000) \
 	  $(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$$seed tests/test_fuzz.py
+
+# Manual pages, completions and tables of the docs, out of the tables of the code: tests/test_pages.py holds them equal.
+pages: $(VENV)/dev
+	$(BIN)/python tools/pages.py
 
 # Real cores of many systems, held against their oracles from outside, where ../shared has them.
 corpus: $(VENV)/installed

@@ -81,6 +81,12 @@ def test_info(secret_core: Path) -> None:
     assert json.loads(good("info", "--json", secret_core))["signal"] == "SIGSEGV (11), SEGV_MAPERR at 0x10"
 
 
+def test_a_slash_behind_a_link(secret_core: Path) -> None:
+    """As a shell completes it: threads/current/ is what the link leads to."""
+    for path in ("threads/current", "threads/current/"):
+        assert b"registers.json" in memfs("ls", secret_core, path).stdout.splitlines()
+
+
 def test_ls(secret_core: Path) -> None:
     top = good("ls", secret_core).decode().split()
     assert top[:2] == ["info", "info.json"]

@@ -32,6 +32,8 @@ The words of `-o` are below, under MOUNT OPTIONS.""",
 files are printed all the same.""",
     "cp": """The copy has holes where the image has no bytes; how many were absent is said on standard error, and is no
 failure. A symbolic link in the way of DEST is not followed.""",
+    "doctor": """A line for each thing that memfs can use: `ok`, `limited` or `missing`, what was found, and what to do.
+Exit status 0 says that this user can mount.""",
     "install-helper": "As root. `mount.memfs`(8) says what the helper does.",
 }
 """What a subcommand's help has no room for. A subcommand need not have a row."""

@@ -36,7 +36,7 @@ def tree_path(argument: str) -> str:
 
 def find(image: api.OpenImage, path: str) -> Node:
     """A node by path; a link that the path ends with is followed while it stays inside the tree."""
-    path = tree_path(path)
+    path = tree_path(path).rstrip("/")
     node = image.node(path)
     for _ in range(40):
         if not isinstance(node, Link) or node.target.startswith("/"):

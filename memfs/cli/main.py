@@ -32,6 +32,7 @@ COMMANDS = (
     Command("cat", "print files of an image, without a mount"),
     Command("cp", "copy out of an image, sparse, without a mount"),
     Command("tree", "what there is below a mount, a file a line"),
+    Command("doctor", "what this machine has, what is missing, and what to do"),
     Command("install-helper", "let mount(8) and fstab mount memfs"),
 )
 

@@ -58,9 +58,9 @@ LACKS = {
     "readdirplus": "attributes together with names: a long listing asks for each file",
     "cached_names": "names kept by the kernel: every listing asks again",
     "1m": "reads of 1 MiB: they come in pieces of 128 KiB",
-    "interrupt": "a read that is stuck ends only when the image answers, not by a signal",
+    "interrupt": "reads that a signal ends: one that is stuck ends only when the image answers",
 }
-"""What a transport may be unable to do, and what that means."""
+"""What a transport may be unable to do: what it is, a colon, and what that means."""
 
 
 def session(name: str, mounting: Mounting, ready: Callable[[], None], log: Log) -> Session:

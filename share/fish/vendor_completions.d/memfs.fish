@@ -68,6 +68,7 @@ complete -c memfs -n __memfs_first -a 'ls' -d 'list a directory of an image, wit
 complete -c memfs -n __memfs_first -a 'cat' -d 'print files of an image, without a mount'
 complete -c memfs -n __memfs_first -a 'cp' -d 'copy out of an image, sparse, without a mount'
 complete -c memfs -n __memfs_first -a 'tree' -d 'what there is below a mount, a file a line'
+complete -c memfs -n __memfs_first -a 'doctor' -d 'what this machine has, what is missing, and what to do'
 complete -c memfs -n __memfs_first -a 'install-helper' -d 'let mount(8) and fstab mount memfs'
 
 complete -c memfs -n '__memfs_is mount' -s h -l help -d 'show this help message and exit'
@@ -117,6 +118,10 @@ complete -c memfs -n '__memfs_at cp 2' -F
 
 complete -c memfs -n '__memfs_is tree' -s h -l help -d 'show this help message and exit'
 complete -c memfs -n '__memfs_is tree' -l debug -d 'show the traceback of an error'
+
+complete -c memfs -n '__memfs_is doctor' -s h -l help -d 'show this help message and exit'
+complete -c memfs -n '__memfs_is doctor' -l json -d 'for programs: an array of objects'
+complete -c memfs -n '__memfs_is doctor' -l debug -d 'show the traceback of an error'
 
 complete -c memfs -n '__memfs_is install-helper' -s h -l help -d 'show this help message and exit'
 complete -c memfs -n '__memfs_is install-helper' -l prefix -xa '(__fish_complete_directories (commandline -ct))' -d 'write below DIR/sbin (default: /sbin)'
