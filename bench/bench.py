@@ -21,7 +21,19 @@ from pathlib import Path
 
 import inputs
 import report
-from processes import BenchError, Memfs, compile_c, finish, passthrough, resident_mb, run, serving, timed
+from processes import (
+    BenchError,
+    Memfs,
+    compile_c,
+    finish,
+    mountpoint,
+    passthrough,
+    resident_mb,
+    run,
+    serving,
+    timed,
+    unmount,
+)
 from report import MEMFS, Results, Row, Task, compare, interleave
 
 HERE = Path(__file__).resolve().parent
@@ -141,6 +153,19 @@ class Reads:
         results = interleave("direct", self.tasks(True, lambda path: {"read": self.read(path, 0)[0]}), runs)
         return results, self.rows(results, "direct I/O", "read", 0.9)
 
+    def libfuse(self, runs: int) -> tuple[Results, list[Row]]:
+        """memfs through libfuse, direct I/O, against C's pread passthrough on the same library."""
+        self.prepare()
+        plain = self.tasks(True, lambda path: {"read": self.read(path, 0)[0]})
+        mine = self.memfs.through("mfusepy")
+
+        def once() -> dict[str, float]:
+            with mine.segment(self.core, inputs.TAIL) as path:
+                return {"read": self.read(path, 0)[0]}
+
+        results = interleave("libfuse", {"C pread": plain["C pread"], MEMFS: once}, runs)
+        return results, [compare(results, "through mfusepy, direct I/O", "read", ["C pread"], 1.3)]
+
     def readers(self, runs: int) -> tuple[Results, list[Row]]:
         def both(path: Path) -> dict[str, float]:
             return {"two": self.read(path, 0, readers=2)[0]}
@@ -208,6 +233,57 @@ class Starts:
         return results, [compare(results, name, "ms", [PYTHON], bar, "ms", name) for name, bar in bars.items()]
 
 
+class Names:
+    """Listing a directory of 150,000 files: the C file system of names.c, memfs; cold is a fresh mount."""
+
+    COUNT = 150_000
+    LISTS = {"ls -f": ["ls", "-f"], "ls -l": ["ls", "-l"], "find -size": ["find", "-size", "+1000c", "-name", "zz"]}
+
+    def __init__(self, memfs: Memfs, programs: Path, directory: Path) -> None:
+        self.memfs, self.programs, self.directory = memfs, programs, directory
+
+    @contextlib.contextmanager
+    def c(self) -> Iterator[Path]:
+        program = self.programs / "names"
+        if not program.exists():
+            compile_c(HERE / "names.c", program, "fuse3")
+        with mountpoint(self.programs) as path:
+            try:
+                run([program, path, str(self.COUNT)])
+                yield path
+            finally:
+                unmount(path)
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[Path]:
+        core = self.directory / "many.core"
+        if not core.exists():
+            inputs.many_core(core, self.COUNT)
+        with self.memfs.mount(core) as (path, _):
+            yield path
+
+    def measure(self, runs: int) -> tuple[Results, list[Row]]:
+        def task(mount: Callable[[], AbstractContextManager[Path]], command: Sequence[str]) -> Task:
+            def once() -> dict[str, float]:
+                with mount() as path:
+                    cold = timed(command, cwd=path / "segments")
+                    found = {"cold": cold, "warm": timed(command, cwd=path / "segments")}
+                    return found | {"rss": resident_mb(serving(path))}
+
+            return once
+
+        tasks: dict[str, Task] = {}
+        for name, command in self.LISTS.items():
+            tasks |= {f"C {name}": task(self.c, command), f"memfs {name}": task(self.ours, command)}
+        results = interleave("names", tasks, runs)
+        rows = []
+        for name in self.LISTS:
+            for figure, bar in (("cold", 1.1), ("warm", 0.7)):
+                rows.append(compare(results, f"{name}, {figure}", figure, [f"C {name}"], bar, ours=f"memfs {name}"))
+        rows.append(compare(results, "resident, 150,000 names", "rss", bar=100, unit="MB", ours="memfs ls -l"))
+        return results, rows
+
+
 def default_command() -> list[str]:
     script = Path(sys.executable).parent / "memfs"
     return [str(script)] if script.exists() else [sys.executable, "-m", "memfs"]
@@ -238,7 +314,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=int, default=5, help="runs of a read (default 5); a start is run 9 times or more"
     )
-    groups = ("sequential", "direct", "readers", "startup", "commands")
+    groups = ("sequential", "direct", "libfuse", "readers", "startup", "commands", "names")
     parser.add_argument("--only", action="append", choices=groups, help="this group alone; may be given again")
     parser.add_argument("--memfs", type=shlex.split, default=default_command(), help="the command that is measured")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="where the large cores and loader.py are")
@@ -263,6 +339,7 @@ def main() -> int:
     ):
         memfs = Memfs(options.memfs, Path(programs))
         reads = Reads(memfs, Path(programs), Path(directory), options.size)
+        names = Names(memfs, Path(programs), Path(directory))
         starts = Starts(memfs, Path(directory), options.corpus)
         starting_runs = max(9, options.runs)
         for name in options.only:
@@ -272,6 +349,10 @@ def main() -> int:
                         groups[name], more = reads.sequential(options.runs)
                     case "direct":
                         groups[name], more = reads.direct(options.runs)
+                    case "libfuse":
+                        groups[name], more = reads.libfuse(options.runs)
+                    case "names":
+                        groups[name], more = names.measure(options.runs)
                     case "readers":
                         groups[name], more = reads.readers(options.runs)
                     case "startup":

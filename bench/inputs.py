@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGE = 4096
+PN_XNUM = 0xFFFF
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -48,14 +49,18 @@ def write_headers(path: Path, loads: list[Load]) -> int:
     """Write everything of an x86-64 core but its data; returns the page-aligned offset where that begins."""
     notes_at = 64 + 56 * (1 + len(loads))
     blob = notes(loads)
-    data_at = -(-(notes_at + len(blob)) // PAGE) * PAGE
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    ehdr = struct.pack("<16sHHIQQQIHHHHHH", ident, 4, 62, 1, 0, 64, 0, 0, 64, 56, 1 + len(loads), 0, 0, 0)
-    phdrs = struct.pack("<IIQQQQQQ", 4, 4, notes_at, 0, 0, len(blob), 0, 4)
+    phnum = min(1 + len(loads), PN_XNUM)
+    section = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, 1 + len(loads), 0, 0) if phnum == PN_XNUM else b""
+    shoff = notes_at + len(blob) if section else 0
+    sections = (64, 1, 0) if section else (0, 0, 0)
+    data_at = -(-(notes_at + len(blob) + len(section)) // PAGE) * PAGE
+    ehdr = struct.pack("<16sHHIQQQIHHHHHH", ident, 4, 62, 1, 0, 64, shoff, 0, 64, 56, phnum, *sections)
+    phdrs = [struct.pack("<IIQQQQQQ", 4, 4, notes_at, 0, 0, len(blob), 0, 4)]
     for load in loads:
-        where = data_at + load.offset
-        phdrs += struct.pack("<IIQQQQQQ", 1, load.flags, where, load.address, 0, load.file_size, load.memory_size, PAGE)
-    path.write_bytes(ehdr + phdrs + blob)
+        sizes = load.file_size, load.memory_size
+        phdrs.append(struct.pack("<IIQQQQQQ", 1, load.flags, data_at + load.offset, load.address, 0, *sizes, PAGE))
+    path.write_bytes(ehdr + b"".join(phdrs) + blob + section)
     return data_at
 
 
@@ -87,6 +92,14 @@ def small_core(path: Path) -> None:
     with open(path, "r+b") as file:
         file.seek(data_at)
         file.writelines(filled(8 * MIB))
+
+
+def many_core(path: Path, count: int) -> None:
+    """So many segments of a page each, all of them over the same page of the file."""
+    data_at = write_headers(path, [Load(0x100000000000 + i * 2 * PAGE, 0, PAGE, PAGE) for i in range(count)])
+    with open(path, "r+b") as file:
+        file.seek(data_at)
+        file.write(bytes([1]) * PAGE)
 
 
 def sparse_core(path: Path) -> None:

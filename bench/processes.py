@@ -160,7 +160,14 @@ class Memfs:
     def __init__(self, command: Sequence[str], directory: Path) -> None:
         self.command = list(command)
         self.directory = directory
+        self.options: list[str] = []
         self.cwd = Path(__file__).resolve().parent.parent  # for `python -m memfs` out of a checkout
+
+    def through(self, transport: str) -> "Memfs":
+        """The same command, whose mounts go through another transport."""
+        other = Memfs(self.command, self.directory)
+        other.options = ["-o", f"fuse={transport}"]
+        return other
 
     def run(self, *words: str | Path) -> str:
         return run([*self.command, *words], cwd=self.cwd)
@@ -173,7 +180,7 @@ class Memfs:
         """A mount; gives its root, and the milliseconds from exec to the end of the first `ls`."""
         with mountpoint(self.directory) as path:
             try:
-                ms = timed([*self.command, "mount", core, path], ["ls", path], cwd=self.cwd)
+                ms = timed([*self.command, "mount", *self.options, core, path], ["ls", path], cwd=self.cwd)
                 if device(path) is None:
                     raise BenchError("`memfs mount` returned, but nothing is mounted")
                 yield path, ms
