@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import inputs
 import report
@@ -237,7 +238,7 @@ class Names:
     """Listing a directory of 150,000 files: the C file system of names.c, memfs; cold is a fresh mount."""
 
     COUNT = 150_000
-    LISTS = {"ls -f": ["ls", "-f"], "ls -l": ["ls", "-l"], "find -size": ["find", "-size", "+1000c", "-name", "zz"]}
+    LISTS: ClassVar = {"ls -f": ["ls", "-f"], "ls -l": ["ls", "-l"], "find -size": ["find", ".", "-size", "+1000000c"]}
 
     def __init__(self, memfs: Memfs, programs: Path, directory: Path) -> None:
         self.memfs, self.programs, self.directory = memfs, programs, directory

@@ -11,7 +11,8 @@ static long count;
 static const char directory[] = "/segments";
 
 static void *start(struct fuse_conn_info *connection, struct fuse_config *config) {
-    (void)connection;
+    connection->want |= FUSE_CAP_READDIRPLUS; // always, as memfs does: AUTO costs `find` several times as much
+    connection->want &= ~FUSE_CAP_READDIRPLUS_AUTO;
     config->use_ino = 1;
     config->kernel_cache = 1;
     config->entry_timeout = config->attr_timeout = config->negative_timeout = 86400;

@@ -153,6 +153,10 @@ class Source(Protocol):
     @property
     def mtime_ns(self) -> int: ...
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it has holes."""
+
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset`; fewer at the end. Raises SourceChanged, MemfsError (EIO)."""
 

@@ -18,11 +18,13 @@ def look_through(directory: Dir, entries: int | None = ENTRIES_AT_MOST) -> int:
     20,000, None looks at every one. Returns the number of nodes."""
     count = 0
     _names_are_sound(directory.names())
+    sizes = directory.sizes()
     for index, (name, node) in enumerate(itertools.islice(directory.entries(), entries)):
         count += 1
         assert index >= ENTRIES_AT_MOST or directory.find(name) == index
         assert all("\0" not in value for value in node.xattrs().values())
-        node.stat(exact=False)
+        info = node.stat(exact=False)
+        assert sizes is None or (info.size, info.data) == (sizes.sizes[index], sizes.data[index])
         if isinstance(node, Dir):
             count += look_through(node, entries)
         else:

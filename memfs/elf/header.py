@@ -132,8 +132,11 @@ class ProgramHeaders(Sequence[Segment]):
         )
 
     def __iter__(self) -> Iterator[Segment]:
-        return map(
-            Segment,
+        return map(Segment._make, self.tuples())
+
+    def tuples(self) -> Iterator[tuple[int, ...]]:
+        """The fields of every Segment, in their order, without its names."""
+        return zip(
             range(self._count),
             self.types,
             self.flags,
@@ -143,6 +146,7 @@ class ProgramHeaders(Sequence[Segment]):
             self.file_sizes,
             self.memory_sizes,
             self.alignments,
+            strict=True,
         )
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from memfs.elf import names
+from memfs.elf.header import ProgramHeaders
 from memfs.image import Image, Segment, fact
+
+OFFSET_END = (1 << 63) - 4096
+"""Where a file ends in any case: no offset is larger."""
 
 
 def is_load(segment: Segment) -> bool:
@@ -14,9 +20,22 @@ def is_load(segment: Segment) -> bool:
 
 
 @fact
-def listed(image: Image) -> list[Segment]:
-    """What segments/ lists, by index."""
-    return [s for s in image.segments if is_load(s) or s.file_size]
+def listed(image: Image) -> Sequence[Segment]:
+    """What segments/ lists, by index: all of them where all have bytes or are memory, as columns then."""
+    segments = image.segments
+    if isinstance(segments, ProgramHeaders) and all(map(_has_file, segments.types, segments.file_sizes)):
+        return segments
+    return [s for s in segments if _has_file(s.type, s.file_size)]
+
+
+def _has_file(type_: int, file_size: int) -> bool:
+    return type_ == names.PT_LOAD or file_size > 0
+
+
+def _tuples(image: Image) -> Iterable[tuple[int, ...]]:
+    """The fields of what is listed, in the order of Segment: there may be 150,000, and names cost."""
+    segments = listed(image)
+    return segments.tuples() if isinstance(segments, ProgramHeaders) else segments
 
 
 @fact
@@ -24,12 +43,15 @@ def file_names(image: Image) -> list[str]:
     """The names of segments/, in the order of `listed`."""
     width = image.target.bits // 4
     flags = [flags_text(f, "rwx", "-") for f in range(8)]
+    load = f"%03d-%0{width}x-%s"
     return [
-        f"{s.number:03d}-{s.address:0{width}x}-{flags[s.flags & 7]}"
-        if s.type == names.PT_LOAD
-        else f"{s.number:03d}-{type_name(image, s).lower()}"
-        for s in listed(image)
+        load % (number, address, flags[f & 7]) if type_ == names.PT_LOAD else f"{number:03d}-{_short(image, type_)}"
+        for number, type_, f, _, address, _, _, _, _ in _tuples(image)
     ]
+
+
+def _short(image: Image, type_: int) -> str:
+    return names.pt_name(type_, image.target.machine).removeprefix("PT_").lower()
 
 
 def type_name(image: Image, segment: Segment) -> str:
@@ -50,6 +72,22 @@ def physical(image: Image, segment: Segment) -> int | None:
 def size(segment: Segment) -> int:
     """Bytes of its file: p_memsz of memory, p_filesz of the rest."""
     return segment.memory_size if is_load(segment) else segment.file_size
+
+
+@fact
+def sizes(image: Image) -> tuple[array[int], array[int]] | None:
+    """The size and the bytes of data of each file, without a Space for each; None where the source itself has holes."""
+    if image.source.is_sparse:
+        return None
+    total, high = image.source.size, 1 << image.target.bits
+    lengths, data = array("Q"), array("Q")
+    for _, type_, _, offset, address, _, file_size, memory_size, _ in _tuples(image):
+        load = type_ == names.PT_LOAD
+        length = min(memory_size if load else file_size, OFFSET_END)
+        stored = min(file_size, length, total - offset, high - address if load else length)
+        lengths.append(length)
+        data.append(stored if stored > 0 else 0)
+    return lengths, data
 
 
 def records(image: Image) -> list[dict[str, Any]]:

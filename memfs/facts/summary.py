@@ -9,9 +9,6 @@ from memfs.arch import linux
 from memfs.facts import arguments, auxv, notes, regions, segments, threads
 from memfs.image import Image, Tally, fact
 
-_OFFSET_END = (1 << 63) - 4096
-"""Where a file that is an address space ends: no offset is larger."""
-
 
 @fact
 def info(image: Image) -> dict[str, Any]:
@@ -78,10 +75,12 @@ def _warnings(image: Image) -> list[str]:
         out.append("the auxiliary vector has no end (AT_NULL)")
     if target.os == "linux" and image.notes and not auxv.raw(image):
         out.append("no auxiliary vector: stack, vdso and heap are named by registers alone")
-    large = sum(1 for s in segments.listed(image) if segments.size(s) > _OFFSET_END)
+    large = sum(1 for s in segments.listed(image) if segments.size(s) > segments.OFFSET_END)
     if large:
-        out.append(f"{large:,} segments are larger than a file can be: their files end at {_OFFSET_END:#x}")
-    high = image.space.tally(_OFFSET_END, 1 << 64) if target.bits == 64 else None
+        out.append(f"{large:,} segments are larger than a file can be: their files end at {segments.OFFSET_END:#x}")
+    high = image.space.tally(segments.OFFSET_END, 1 << 64) if target.bits == 64 else None
     if high and any(high):
-        out.append(f"memory above {_OFFSET_END:#x} is not in mem, whose offsets end there: see segments, regions, at")
+        out.append(
+            f"memory above {segments.OFFSET_END:#x} is not in mem, whose offsets end there: see segments, regions, at"
+        )
     return out

@@ -17,6 +17,8 @@ from memfs.io.null import open_null
 
 _READY = b"\0"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ALLOCATIONS = 100_000
+"""So many objects more, and garbage is looked for: a listing of 150,000 names is none."""
 _IGNORABLE = (signal.SIGINT, signal.SIGHUP)  # what nohup and a shell without job control ignore for us
 
 
@@ -39,6 +41,7 @@ def _serve(mounting: Mounting, name: str, log: Log, detach: Callable[[], None], 
     session = transport.session(name, mounting, ready, log)
     _watch_signals(session, mounting.point, log, ignored)
     gc.freeze()
+    gc.set_threshold(_ALLOCATIONS)
     gc.enable()
     session.serve()
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from memfs.errors import MemfsError
 from memfs.facts.naming import from_bytes, to_bytes
 from memfs.fuse import protocol as p
 from memfs.fuse.filesystem import BLOCK, MODES, NAME_AT_MOST, READ_AT_MOST, Filesystem
 from memfs.fuse.inodes import ROOT
-from memfs.tree.node import Dir, Kind, Stat
+from memfs.tree.node import Dir, Kind, Sizes, Stat
 
 _TYPES = {kind: mode >> 12 for kind, mode in MODES.items()}
 _NO_ENTRY = bytes(p.ENTRY_OUT.size)
@@ -165,7 +165,12 @@ class Operations:
                 room -= len(out[-1])
         names = directory.names()
         base = self._inodes.base(nodeid)
-        for index in range(max(0, offset - 2), len(names)):
+        first = max(0, offset - 2)
+        sizes = directory.sizes() if plus else None
+        if sizes is not None:
+            out += self._files_plus(names, sizes, base, first, room)
+            return b"".join(out)
+        for index in range(first, len(names)):
             entry = self._dirent(directory, index, names[index], base + index, plus)
             room -= len(entry)
             if room < 0:
@@ -182,6 +187,27 @@ class Operations:
             return entry
         info = node.stat(exact=False)
         return (_NO_ENTRY if info.size is None else self._entry(number, info)) + entry
+
+    def _files_plus(self, names: Sequence[str], sizes: Sizes, base: int, first: int, room: int) -> Iterator[bytes]:
+        """What _dirent gives of files whose sizes are known, as many as fit, by one call of struct for each: there are
+        directories of 150,000."""
+        pack, kind, forever = p.DIRENT_PLUS.pack, _TYPES[Kind.FILE], p.FOREVER
+        same = self._files.attr(0, Stat(Kind.FILE, 0, 0))[3:]
+        for index in range(first, len(names)):
+            name = names[index].encode("utf-8", "surrogateescape")
+            number, length = base + index, len(name)
+            room -= p.DIRENT_PLUS.size + length + (-length & 7)
+            if room < 0:
+                return
+            blocks = -(-sizes.data[index] // 512)
+            entry = pack(
+                number, 0, forever, forever, 0, 0, number, sizes.sizes[index], blocks, *same,
+                number, index + 3, length, kind,
+            )  # fmt: skip
+            yield entry + name + _PADDING[length & 7]
+
+
+_PADDING = [bytes(-length % 8) for length in range(8)]
 
 
 def _sized(value: bytes, size: int) -> bytes:

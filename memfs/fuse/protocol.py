@@ -52,6 +52,7 @@ BATCH_FORGET_IN = Struct("=II")
 FORGET_ONE = Struct("=QQ")
 INTERRUPT_IN = Struct("=Q")
 STATFS_OUT = Struct("=5Q4I24s")
+DIRENT_PLUS = Struct("=4Q2I6Q10IQQII")  # ENTRY_OUT, then DIRENT
 DIRENT = Struct("=QQII")  # ino, offset of the next, name's length, type; then the name, padded to 8
 
 MAJOR, MINOR = 7, 39

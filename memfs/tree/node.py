@@ -11,10 +11,11 @@ from enum import Enum
 from typing import ClassVar, NamedTuple
 
 from memfs.errors import MemfsError, not_found
+from memfs.facts.segments import OFFSET_END
 from memfs.image import Space, State
 from memfs.io.cache import Cache
 
-SIZE_AT_MOST = (1 << 63) - 4096
+SIZE_AT_MOST = OFFSET_END
 """The largest size, and the end of every offset: the kernel adds to it and must stay below 2^63."""
 
 
@@ -39,6 +40,13 @@ class Stat(NamedTuple):
     kind: Kind
     size: int | None
     data: int
+
+
+class Sizes(NamedTuple):
+    """The sizes of files, and how many bytes of each are data (Stat's), in listing order."""
+
+    sizes: Sequence[int]
+    data: Sequence[int]
 
 
 class Node:
@@ -76,6 +84,10 @@ class Dir(Node):
     def find(self, name: str) -> int | None:
         """The number of a listed name."""
         raise NotImplementedError
+
+    def sizes(self) -> Sizes | None:
+        """Of all entries, if they are files whose sizes are known without making their nodes."""
+        return None
 
     def unlisted(self, name: str) -> Node | None:
         """A node that exists but that no listing shows."""

@@ -258,7 +258,7 @@ def _thread_names(image: Image) -> list[str]:
 
 LISTINGS = {
     "note": Listing(_note_names, lambda image: image.notes),
-    "segment": Listing(segments.file_names, segments.listed),
+    "segment": Listing(segments.file_names, segments.listed, segments.sizes),
     "region": Listing(_region_names, regions.regions),
     "tid": Listing(_thread_names, threads.threads),
 }

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from memfs.image import Image, Space
 from memfs.io.sparse import ZeroFilled
-from memfs.tree.node import Dir, Node
+from memfs.tree.node import Dir, Node, Sizes
 
 
 class Context(NamedTuple):
@@ -38,10 +38,12 @@ class Row(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Many entries of one kind: their file names, and the records behind them, in the same order."""
+    """Many entries of one kind: their file names, and the records behind them, in the same order; and if the rows are
+    files of memory, their sizes and how many bytes of them are data, where that is cheap."""
 
     names: Callable[[Image], Sequence[str]]
     subjects: Callable[[Image], Sequence[Any]]
+    sizes: Callable[[Image], tuple[Sequence[int], Sequence[int]] | None] = lambda image: None
 
 
 class RowDir(Dir):
@@ -103,6 +105,10 @@ class RowDir(Dir):
             base += len(part.names())
         return None
 
+    def sizes(self) -> Sizes | None:
+        parts = self._made()
+        return parts[0].sizes() if len(parts) == 1 and isinstance(parts[0], _Table) else None
+
     def unlisted(self, name: str) -> Node | None:
         row = self._hidden.get(name)
         return row.make(self._context) if row and row.make else None
@@ -161,6 +167,10 @@ class _Table:
         if node is None:
             raise LookupError(f"a row of a listing without a node: {rows[0]}")
         return node
+
+    def sizes(self) -> Sizes | None:
+        found = self._listing.sizes(self._context.image) if self._suffixes == [""] else None
+        return Sizes(*found) if found else None
 
     def find(self, name: str) -> int | None:
         if self._index is None:
