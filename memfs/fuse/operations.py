@@ -193,18 +193,19 @@ class Operations:
         directories of 150,000."""
         pack, kind, forever = p.DIRENT_PLUS.pack, _TYPES[Kind.FILE], p.FOREVER
         same = self._files.attr(0, Stat(Kind.FILE, 0, 0))[3:]
-        for index in range(first, len(names)):
-            name = names[index].encode("utf-8", "surrogateescape")
-            number, length = base + index, len(name)
-            room -= p.DIRENT_PLUS.size + length + (-length & 7)
+        piece = slice(first, first + room // (p.DIRENT_PLUS.size + 8))
+        encoded = "\0".join(names[piece]).encode("utf-8", "surrogateescape").split(b"\0") if piece.stop > first else []
+        numbers = range(base + first, base + piece.stop)
+        for number, name, size, data in zip(numbers, encoded, sizes.sizes[piece], sizes.data[piece], strict=False):
+            length = len(name)
+            entry = pack(
+                number, 0, forever, forever, 0, 0, number, size, -(-data // 512), *same,
+                number, number - base + 3, length, kind,
+            ) + name + _PADDING[length & 7]  # fmt: skip
+            room -= len(entry)
             if room < 0:
                 return
-            blocks = -(-sizes.data[index] // 512)
-            entry = pack(
-                number, 0, forever, forever, 0, 0, number, sizes.sizes[index], blocks, *same,
-                number, index + 3, length, kind,
-            )  # fmt: skip
-            yield entry + name + _PADDING[length & 7]
+            yield entry
 
 
 _PADDING = [bytes(-length % 8) for length in range(8)]
