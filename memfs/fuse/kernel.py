@@ -162,6 +162,8 @@ class Server:
                 answer = operation(nodeid, body)
                 worker.sent += len(answer)
                 self._reply(unique, answer)
+                if opcode == p.READDIRPLUS:
+                    self._operations.prepare()
             else:
                 self._other(opcode, unique, nodeid, body)
         except MemfsError as error:

@@ -20,6 +20,13 @@ _TYPES = {kind: mode >> 12 for kind, mode in MODES.items()}
 _NO_ENTRY = bytes(p.ENTRY_OUT.size)
 
 
+_Chunk = tuple[int, int, int]
+"""A part of a listing: the directory's number, the first entry, the room for entries in bytes."""
+
+_LISTED = 32768
+"""How much readdir(3) of the common C libraries asks for at a time."""
+
+
 class Operations:
     """The FUSE requests that a read-only filesystem answers."""
 
@@ -27,6 +34,8 @@ class Operations:
         self._files = filesystem
         self._inodes = filesystem.inodes
         self._buffers = threading.local()
+        self._following: _Chunk | None = None  # what a listing will ask for next
+        self._prepared: tuple[_Chunk | None, list[bytes]] = None, []
         self.table: dict[int, Callable[[int, memoryview], bytes | memoryview]] = {
             p.LOOKUP: self.lookup,
             p.GETATTR: self.getattr,
@@ -168,8 +177,12 @@ class Operations:
         first = max(0, offset - 2)
         sizes = directory.sizes() if plus else None
         if sizes is not None:
-            out += self._files_plus(names, sizes, base, first, room)
-            return b"".join(out)
+            known, chunk = self._prepared
+            if known != (nodeid, first, room):
+                chunk = list(self._files_plus(names, sizes, base, first, room))
+            following = first + len(chunk)
+            self._following = (nodeid, following, _LISTED) if chunk and following < len(names) else None
+            return b"".join(out + chunk)
         for index in range(first, len(names)):
             entry = self._dirent(directory, index, names[index], base + index, plus)
             room -= len(entry)
@@ -187,6 +200,18 @@ class Operations:
             return entry
         info = node.stat(exact=False)
         return (_NO_ENTRY if info.size is None else self._entry(number, info)) + entry
+
+    def prepare(self) -> None:
+        """Make what the kernel will ask for next, while it is busy with what it has been given: it takes longer over a
+        name than we do, and a listing of 150,000 goes on to its end."""
+        following, self._following = self._following, None
+        if following is not None:
+            nodeid, first, room = following
+            directory = self._inodes.directory(nodeid)
+            sizes = directory.sizes()
+            if sizes is not None:
+                chunk = self._files_plus(directory.names(), sizes, self._inodes.base(nodeid), first, room)
+                self._prepared = following, list(chunk)
 
     def _files_plus(self, names: Sequence[str], sizes: Sizes, base: int, first: int, room: int) -> Iterator[bytes]:
         """What _dirent gives of files whose sizes are known, as many as fit, by one call of struct for each: there are
