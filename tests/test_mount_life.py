@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from makecore import Header, core
 from mounting import (
     ENV,
     MEMFS,
@@ -28,20 +29,13 @@ from mounting import (
     one_line,
     remove,
     through,
+    watchdog,
 )
 from needs import REPO, need, need_fuse, need_tools, run
 from treecheck import read_node, read_path
 
 import memfs as package
 from memfs.tree.node import Dir, File
-
-
-@pytest.fixture
-def point(tmp_path: Path) -> Path:
-    need_fuse()
-    directory = tmp_path / "m"
-    directory.mkdir()
-    return directory
 
 
 def listing(point: Path) -> bytes:
@@ -651,3 +645,33 @@ def test_a_bug_is_eio_and_a_line_in_the_log(stuck: Stuck) -> None:
     assert stuck.server.wait(20) == 0
     assert stuck.server.stderr
     assert b"a bug in memfs: OPEN: ZeroDivisionError" in stuck.server.stderr.read()
+
+
+@pytest.mark.kernel_only("only this transport gets ahead of a listing")
+def test_a_listing_that_cannot_be_prepared(point: Path, tmp_path: Path) -> None:
+    """What is made ahead is no part of an answer: if that breaks, the listing is whole and the mount lives."""
+    path = tmp_path / "many.core"
+    path.write_bytes(core([Header(address=0x10000 + 0x2000 * n, data=b"x") for n in range(1000)]))
+    code = f"""if True:
+        from memfs.fuse.operations import Operations
+        def breaks(self):
+            raise RuntimeError("broken on purpose")
+        Operations.prepare = breaks
+        from memfs.cli.main import main
+        main(["mount", "-f", {str(path)!r}, {str(point)!r}])
+    """
+    with nothing_left(point):
+        server = subprocess.Popen([sys.executable, "-c", code], env=ENV, stderr=subprocess.PIPE)
+        try:
+            eventually(lambda: mount_lines(point), "the mount")
+            with watchdog(point):
+                assert len(os.listdir(point / "segments")) == 1000
+                assert (point / "segments" / "000-0000000000010000-rw-").read_bytes() == b"x"
+            assert memfs("umount", point).returncode == 0
+            _, err = server.communicate(timeout=20)
+        finally:
+            remove(point)
+            server.kill()
+            server.wait(20)
+    assert b"a listing could not be prepared: RuntimeError" in err
+    assert b"bug" not in err

@@ -115,6 +115,8 @@ class Server:
                 worker.counts[opcode if opcode < _OPCODES else 0] += 1
                 self._answer(worker, opcode, unique, nodeid, pid, buffer[header_size:got])
                 worker.unique = 0
+                if opcode == p.READDIRPLUS:
+                    self._prepare()
         finally:
             self._end(worker)
 
@@ -162,8 +164,6 @@ class Server:
                 answer = operation(nodeid, body)
                 worker.sent += len(answer)
                 self._reply(unique, answer)
-                if opcode == p.READDIRPLUS:
-                    self._operations.prepare()
             else:
                 self._other(opcode, unique, nodeid, body)
         except MemfsError as error:
@@ -175,6 +175,13 @@ class Server:
             self._error(unique, error.errno or errno.EIO)
         except Exception as error:  # the last line of the front: a bug must not hang its caller
             self._bug(opcode, unique, error)
+
+    def _prepare(self) -> None:
+        """Get ahead of a listing. The request has been answered: what fails now fails again when it is asked for."""
+        try:
+            self._operations.prepare()
+        except Exception as error:  # the last line of the front, as in _answer: a bug must not end the mount
+            self._log(f"a listing could not be prepared: {error!r}")
 
     def _bug(self, opcode: int, unique: int, error: Exception) -> None:
         import traceback
