@@ -38,9 +38,6 @@ class Machine(NamedTuple):
         except OSError:
             return None
 
-    def allowed(self, *parts: str, mode: int = os.R_OK) -> bool:
-        return os.access(self.path(*parts), mode)
-
 
 class Check(NamedTuple):
     """A row. A mount needs all rows that are `needed`."""
@@ -213,10 +210,13 @@ _CAPABILITIES = {
 
 
 def _capabilities(machine: Machine) -> int | None:
-    """CapEff of this process."""
+    """CapEff of this process, None if it cannot be seen or is no number."""
     lines = (machine.text("proc/self/status") or "").splitlines()
-    mask = next((line.split()[1] for line in lines if line.startswith("CapEff:")), None)
-    return int(mask, 16) if mask else None
+    mask = next((line.partition(":")[2] for line in lines if line.startswith("CapEff:")), None)
+    try:
+        return int(mask or "", 16)
+    except ValueError:
+        return None
 
 
 def _capable(machine: Machine) -> Finding:
