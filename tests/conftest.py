@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import makecore
 import mounting
-from needs import REPO, need, need_tools, run
+from needs import REPO, need, need_fuse, need_tools, run
 
 from memfs.fuse.transport import LACKS, TRANSPORTS
 
@@ -55,6 +55,15 @@ def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     mounting.TRANSPORT = name
     yield name
     mounting.TRANSPORT = "kernel"
+
+
+@pytest.fixture
+def point(tmp_path: Path) -> Path:
+    """An empty directory to mount on."""
+    need_fuse()
+    directory = tmp_path / "m"
+    directory.mkdir()
+    return directory
 
 
 class Crash(NamedTuple):

@@ -294,11 +294,11 @@ def _of_list(name: str, change: Callable[[list[Header] | list[RawNote], int, int
 
 def _swap(items: list[Header] | list[RawNote], index: int, b: int) -> None:
     other = b % len(items)
-    items[index], items[other] = items[other], items[index]  # type: ignore[call-overload]
+    items[index], items[other] = items[other], items[index]  # type: ignore[call-overload] # both are of one list
 
 
 def _duplicate(items: list[Header] | list[RawNote], index: int, b: int) -> None:
-    items[index:index] = [items[index]] * b  # type: ignore[list-item]
+    items[index:index] = [items[index]] * b  # type: ignore[list-item] # its own
 
 
 def _drop(items: list[Header] | list[RawNote], index: int, b: int) -> None:

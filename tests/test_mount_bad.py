@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pytest
 from mounting import ENV, MEMFS, memfs, mount_lines, mounted
-from needs import need, need_fuse, need_tools, run
-
-
-@pytest.fixture
-def point(tmp_path: Path) -> Path:
-    need_fuse()
-    directory = tmp_path / "m"
-    directory.mkdir()
-    return directory
+from needs import need, need_tools, run
 
 
 def refused(done: "subprocess.CompletedProcess[bytes]", *words: str) -> None:

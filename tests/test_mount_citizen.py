@@ -13,22 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Crash
 from makecore import Header, auxv_64, core, file_note_64, note
 from mounting import ENV, MEMFS, Done, daemons, eventually, memfs, mount_lines, mounted, nothing_left, one_line, through
-from needs import REPO, need, need_fuse, need_tools, run
+from needs import REPO, need, need_tools, run
 
-from memfs.fuse.transport import LACKS, TRANSPORTS
+from memfs.fuse.transport import LACKS, TRANSPORTS, Transport
 from memfs.tree import options
 
 USER = 65534
-
-
-@pytest.fixture
-def point(tmp_path: Path) -> Path:
-    need_fuse()
-    directory = tmp_path / "m"
-    directory.mkdir()
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -111,12 +104,11 @@ def findmnt(point: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("row", TRANSPORTS, ids=lambda row: row.name)
-def test_what_a_transport_lacks_it_lacks(row: object, crash_core: object, point: Path) -> None:
+def test_what_a_transport_lacks_it_lacks(row: Transport, crash_core: Crash, point: Path) -> None:
     """The table tells the truth, in both directions."""
-    lacks = row.lacks  # type: ignore[attr-defined]
-    core_path = crash_core.core  # type: ignore[attr-defined]
+    lacks = row.lacks
     log = point.with_suffix(".log")
-    with mounted(core_path, point, "-o", f"fuse={row.name},log={log}"):  # type: ignore[attr-defined]
+    with mounted(crash_core.core, point, "-o", f"fuse={row.name},log={log}"):
         absent = next(p for p in (point / "segments").iterdir() if p.stat().st_blocks * 512 < p.stat().st_size)
         with absent.open("rb") as file:
             hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
@@ -552,7 +544,8 @@ def test_an_automount_unit(tmp_path: Path) -> None:
     mount = (units / "mnt-k.mount").read_text()
     assert "What=/proc/kcore" in mount
     assert "Type=memfs" in mount
-    assert options.parse(re.search(r"^Options=(.*)$", mount, re.M)[1]) == options.Settings()  # type: ignore[index]
+    (words,) = re.findall(r"^Options=(.*)$", mount, re.M)
+    assert options.parse(words) == options.Settings()
     done = run("systemd-analyze", "verify", units / "mnt-k.automount", units / "mnt-k.mount")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 

@@ -71,12 +71,11 @@ def test_every_row_and_option_is_in_the_manual() -> None:
 
 # -- completions, by the shells themselves ---------------------------------------------------------------------------
 
-PROGRAM = f'memfs() {{ {sys.executable} -m memfs "$@"; }}\n'
 BASH = """
 source {share}/bash-completion/completions/memfs
-COMP_WORDS=({words}) COMP_CWORD={last} COMP_LINE='{line}' COMP_POINT=${{#COMP_LINE}}
+COMP_WORDS=({words}) COMP_CWORD={last} COMP_LINE='{line}' COMP_POINT=${#COMP_LINE}
 _memfs
-printf '%s\\n' "${{COMPREPLY[@]}}"
+printf '%s\\n' "${COMPREPLY[@]}"
 """
 FISH = """
 source {share}/fish/vendor_completions.d/memfs.fish
@@ -105,14 +104,12 @@ def completed(shell: str, line: str, directory: Path) -> set[str]:
     (commands / "memfs").write_text(f'#!/bin/sh\nexec {sys.executable} -m memfs "$@"\n')
     (commands / "memfs").chmod(0o755)
     words = line.split(" ")
-    script = {"bash": PROGRAM + BASH, "fish": FISH, "zsh": ZSH}[shell]
+    script = {"bash": BASH, "fish": FISH, "zsh": ZSH}[shell]
     for name, value in {
         "share": SHARE, "bin": commands, "line": line, "last": len(words) - 1,
         "words": " ".join(f"'{word}'" for word in words),
     }.items():  # fmt: skip
         script = script.replace("{" + name + "}", str(value))
-    if shell == "bash":
-        script = script.replace("{{", "{").replace("}}", "}").replace(PROGRAM.replace("{{", "{"), PROGRAM)
     path = f"{commands}:{ENV['PATH']}"
     options = {"bash": ["--norc"], "fish": ["--no-config"], "zsh": ["-f"]}[shell]
     done = run(shell, *options, "-c", script, env={**ENV, "PATH": path, "HOME": str(directory), "TERM": "dumb"},

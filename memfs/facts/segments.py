@@ -45,18 +45,16 @@ def file_names(image: Image) -> list[str]:
     flags = [flags_text(f, "rwx", "-") for f in range(8)]
     load = f"%03d-%0{width}x-%s"
     return [
-        load % (number, address, flags[f & 7]) if type_ == names.PT_LOAD else f"{number:03d}-{_short(image, type_)}"
+        load % (number, address, flags[f & 7])
+        if type_ == names.PT_LOAD
+        else f"{number:03d}-{type_name(image, type_).lower()}"
         for number, type_, f, _, address, _, _, _, _ in _tuples(image)
     ]
 
 
-def _short(image: Image, type_: int) -> str:
-    return names.pt_name(type_, image.target.machine).removeprefix("PT_").lower()
-
-
-def type_name(image: Image, segment: Segment) -> str:
+def type_name(image: Image, type_: int) -> str:
     """LOAD, NOTE, ..., or the number in hex."""
-    return names.pt_name(segment.type, image.target.machine).removeprefix("PT_")
+    return names.pt_name(type_, image.target.machine).removeprefix("PT_")
 
 
 def flags_text(flags: int, letters: str, empty: str) -> str:
@@ -96,7 +94,7 @@ def records(image: Image) -> list[dict[str, Any]]:
         {
             "name": name,
             "index": s.number,
-            "type": type_name(image, s),
+            "type": type_name(image, s.type),
             "address": hex(s.address),
             "physical": hex(at) if (at := physical(image, s)) is not None else None,
             "offset": hex(s.offset),
