@@ -6,13 +6,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test check bench corpus fuzz pages clean
+.PHONY: demo test vmtest check bench corpus fuzz pages clean
 
 demo: $(VENV)/installed
 	@sh examples/demo.sh $(BIN)/memfs
 
 test: $(VENV)/dev tools
 	$(BIN)/python -m pytest -n $(JOBS) tests
+
+# Real kernels, booted in qemu: as root. VMTEST="-k areas -n0" for some of it.
+vmtest: $(VENV)/vm tools
+	@{ command -v qemu-system-x86_64 && command -v makedumpfile; } >/dev/null || \
+	  sh tests/install-tools.sh --no-install-recommends qemu-system-x86 qemu-system-common seabios ipxe-qemu makedumpfile
+	@[ -x /usr/lib/qemu/virtiofsd ] || [ -x /usr/libexec/virtiofsd ] || \
+	  sh tests/install-tools.sh --no-install-recommends virtiofsd
+	$(BIN)/python -m pytest -n $(JOBS) $(VMTEST) tests/vm
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -56,6 +64,10 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/vm: $(VENV)/dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[vm]'
 	@touch $@
 
 clean:

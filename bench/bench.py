@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import inputs
 import report
+from live import Live
 from processes import (
     BenchError,
     Memfs,
@@ -36,6 +37,8 @@ from processes import (
     unmount,
 )
 from report import MEMFS, Results, Row, Task, compare, interleave
+from stuck import Stuck
+from symbols import Symbols
 
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE.parent.parent / "shared" / "corpus"
@@ -315,7 +318,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=int, default=5, help="runs of a read (default 5); a start is run 9 times or more"
     )
-    groups = ("sequential", "direct", "libfuse", "readers", "startup", "commands", "names")
+    groups = (
+        "sequential", "direct", "libfuse", "readers", "startup", "commands", "names", "stuck", "live", "mappings",
+        "symbols",
+    )  # fmt: skip
     parser.add_argument("--only", action="append", choices=groups, help="this group alone; may be given again")
     parser.add_argument("--memfs", type=shlex.split, default=default_command(), help="the command that is measured")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="where the large cores and loader.py are")
@@ -342,6 +348,7 @@ def main() -> int:
         reads = Reads(memfs, Path(programs), Path(directory), options.size)
         names = Names(memfs, Path(programs), Path(directory))
         starts = Starts(memfs, Path(directory), options.corpus)
+        live = Live(memfs, Path(programs), Path(directory))
         starting_runs = max(9, options.runs)
         for name in options.only:
             try:
@@ -354,6 +361,15 @@ def main() -> int:
                         groups[name], more = reads.libfuse(options.runs)
                     case "names":
                         groups[name], more = names.measure(options.runs)
+                    case "stuck":
+                        groups[name], more = Stuck(Path(programs), Path(directory)).measure(options.runs)
+                    case "live":
+                        groups[name], more = live.copies(options.runs)
+                    case "mappings":
+                        groups[name], more = live.mappings(options.runs)
+                    case "symbols":
+                        found = Symbols(memfs, Path(programs), Path(directory))
+                        groups[name], more = found.measure(options.runs)
                     case "readers":
                         groups[name], more = reads.readers(options.runs)
                     case "startup":

@@ -9,6 +9,8 @@ from processes import BenchError
 
 MEMFS = "memfs"
 
+ALONE = ("MB", "ms alone")
+
 Task = Callable[[], Mapping[str, float]]
 
 
@@ -38,7 +40,7 @@ class Row:
     against: str
     memfs: float | None
     reference: float | None
-    unit: str  # of the result: "x" is memfs / reference, "ms" is memfs - reference, "MB" is memfs alone
+    unit: str  # of the result: "x" is memfs / reference, "ms" is memfs - reference, "MB" and "ms alone" are memfs alone
     bar: float | None
     noise: float  # of the result, from the spread of both
     problem: str | None
@@ -47,7 +49,7 @@ class Row:
     def result(self) -> float | None:
         if self.memfs is None:
             return None
-        if self.unit == "MB":
+        if self.unit in ALONE:
             return self.memfs
         if self.reference is None:
             return None
@@ -65,7 +67,7 @@ class Row:
 
     def cells(self) -> list[str]:
         plain = "{:.0f} MB" if self.unit == "MB" else "{:.0f} ms"
-        result = {"x": "{:.2f} x", "ms": "{:+.0f} ms", "MB": "{:.0f} MB"}[self.unit]
+        result = {"x": "{:.2f} x", "ms": "{:+.0f} ms", "MB": "{:.0f} MB", "ms alone": plain}[self.unit]
         formats = zip((self.memfs, self.reference, self.result, self.bar), (plain, plain, result, result), strict=True)
         memfs, reference, value, bar = ("-" if number is None else text.format(number) for number, text in formats)
         bar = "" if self.bar is None else "<= " + bar

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from memfs import backends
 from memfs.errors import AbsentMemory, MemfsError, not_found
-from memfs.image import Image, Note, Segment, State
+from memfs.image import Image, Note, Segment, Space, State
 from memfs.io.sparse import ZeroFilled
-from memfs.tree import options
+from memfs.tree import options, roots
 from memfs.tree.node import Dir, File, Link, Node
 
 if TYPE_CHECKING:  # what is concluded from an image is imported when it is asked for
     from memfs.facts.regions import Region
+    from memfs.facts.symbols.columns import Symbols
     from memfs.facts.threads import Thread
 
 _CHUNK = 1 << 20
@@ -27,8 +28,12 @@ class OpenImage:
 
     def __init__(self, image: Image, settings: options.Settings) -> None:
         self.image = image
+        if settings.symbols is not None:
+            from memfs.facts.symbols import files
+
+            files.check(settings.symbols)
+            image.symbols = settings.symbols
         self._settings = settings
-        self._space = ZeroFilled(image.space) if settings.absent_as_zero else image.space
         self._root: Dir | None = None
 
     def __enter__(self) -> OpenImage:
@@ -58,6 +63,12 @@ class OpenImage:
         self._fill(address, memoryview(out), fill)
         return builtins.bytes(out)
 
+    @property
+    def _space(self) -> Space:
+        """The address space as it is reached now."""
+        space = self.image.now().space
+        return ZeroFilled(space) if self._settings.absent_as_zero else space
+
     def _check(self, address: int, size: int) -> int:
         """`size`, if all of it is there: a size out of a damaged image must not cost memory first."""
         tally = self._space.tally(address, address + size) if address >= 0 else None
@@ -83,21 +94,21 @@ class OpenImage:
         """What the container says: program headers, those with bytes."""
         from memfs.facts import segments
 
-        return segments.listed(self.image)
+        return segments.listed(self.image.now())
 
     @property
     def regions(self) -> Sequence[Region]:
         """Memory by meaning, by address."""
         from memfs.facts import regions
 
-        return regions.regions(self.image)
+        return regions.regions(self.image.now())
 
     @property
     def threads(self) -> Sequence[Thread]:
         """The threads, the one that crashed first."""
         from memfs.facts import threads
 
-        return threads.threads(self.image)
+        return threads.threads(self.image.now())
 
     @property
     def notes(self) -> Sequence[Note]:
@@ -105,12 +116,22 @@ class OpenImage:
         return self.image.notes
 
     @property
+    def is_live(self) -> bool:
+        """Whether the tree changes while it is looked at."""
+        return roots.row(self.image.kind).live
+
+    @property
+    def symbols(self) -> Symbols:
+        """The symbols of a kernel. Raises MemfsError (ENODATA) where none are known, TypeError for a process."""
+        from memfs.facts.symbols import of_image
+
+        return of_image.found(self.image).sure()
+
+    @property
     def tree(self) -> Dir:
         """The root directory, as a mount shows it."""
         if self._root is None:
-            from memfs.tree import process
-
-            self._root = process.root(self.image, self._settings.absent_as_zero)
+            self._root = roots.root(self.image, self._settings.absent_as_zero)
         return self._root
 
     def node(self, path: str) -> Node:
@@ -133,11 +154,13 @@ class OpenImage:
 
 
 def open(source: str | os.PathLike[str], **settings: str | bool | None) -> OpenImage:
-    """Open a memory image: an ELF core. `settings` are the options that stand behind `-o`: absent="zero".
+    """Open a memory image: an ELF core, a live process by its id or directory, /proc.
+
+    `settings` are the options that stand behind `-o`: absent="zero".
 
     Raises MemfsError, whose text says what, why and what to do; TypeError for an option that does not exist."""
     chosen = options.from_keywords(settings)
-    return OpenImage(backends.open_source(source), chosen)
+    return OpenImage(backends.open_source(source, chosen.access), chosen)
 
 
 def resolve(root: Dir, path: str) -> Node:
@@ -152,9 +175,10 @@ def resolve(root: Dir, path: str) -> Node:
         part = parts.pop(0)
         if isinstance(node, Link):
             budget -= 1
-            if node.target.startswith("/") or not budget:
+            target = node.target_for(None)
+            if target.startswith("/") or not budget:
                 raise MemfsError("a link out of the image is not followed", errno=errno.ELOOP, subject=path)
-            parts = [*node.target.split("/"), part, *parts]
+            parts = [*target.split("/"), part, *parts]
             node = trail[-1]
             continue
         if not isinstance(node, Dir):
@@ -168,6 +192,8 @@ def resolve(root: Dir, path: str) -> Node:
         try:
             node = node.lookup(part)
         except MemfsError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH):
+                raise
             raise not_found(path) from error
         if isinstance(node, Dir):
             trail.append(node)

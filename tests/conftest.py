@@ -1,6 +1,8 @@
 """Fixtures that several files of tests share."""
 
+import contextlib
 import importlib.util
+import os
 import resource
 import shlex
 import subprocess
@@ -25,7 +27,11 @@ ENVIRONMENT = {"GREETING": "hello, reader", "EMPTY": "", "UTF8": "grün"}
 SECRET = b"a secret in the heap of crash.c"
 
 
-TRANSPORTED = ("test_mount_tree", "test_mount_life", "test_mount_bad", "test_mount_corpus")
+TRANSPORTED = ("test_mount_tree", "test_mount_life", "test_mount_bad", "test_mount_corpus", "test_mount_live")
+"""Modules that mount in every test; others do in tests with one of these fixtures:"""
+MOUNTING = {"point", "user"}
+
+USER = 65534  # an ordinary user: nobody
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,8 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """All tests of mounts run over every transport, but those that are about what one of them cannot do."""
-    if metafunc.module.__name__ in TRANSPORTED:
+    """All tests of mounts run over every transport, but those that are about what one of them cannot do
+    (tests/test_transports.py counts them)."""
+    if metafunc.module.__name__ in TRANSPORTED or MOUNTING & set(metafunc.fixturenames):
         rows = [row for row in TRANSPORTS if row.name in ("kernel", "mfusepy", "fusepy")]
         definition = metafunc.definition
         if definition.get_closest_marker("kernel_only"):
@@ -55,6 +62,15 @@ def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     mounting.TRANSPORT = name
     yield name
     mounting.TRANSPORT = "kernel"
+
+
+@pytest.fixture(autouse=True)
+def went_through(transport: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that is said to run over a transport has mounted through it, or the module's mount did."""
+    mounting.USES.clear()
+    yield
+    shared = {"mnt", "mount_of_the_module"} & set(request.fixturenames)
+    assert transport == "kernel" or shared or transport in mounting.USES, f"nothing went through {transport}"
 
 
 @pytest.fixture
@@ -151,3 +167,42 @@ def small_core(tmp_path: Path) -> Path:
     path = tmp_path / "small.core"
     path.write_bytes(makecore.small_core())
     return path
+
+
+@pytest.fixture(scope="session")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter in a venv where memfs is installed, and nothing else is: every user can run it."""
+    base = next((p for p in ("/usr/bin/python3", sys.executable) if Path(p).exists() and usable(p)), None)
+    need(base, "no Python 3.11 that an ordinary user can run")
+    home = Path("/tmp") / f"memfs-venv-{os.getpid()}"
+    done = run(base, "-m", "venv", "--without-pip", home, timeout=120)
+    if done.returncode:  # the system's Python without its venv: a venv is a link and a line
+        (home / "bin").mkdir(parents=True, exist_ok=True)
+        (home / "bin" / "python").symlink_to(os.path.realpath(str(base)))
+        (home / "pyvenv.cfg").write_text(f"home = {Path(os.path.realpath(str(base))).parent}\n")
+    python = home / "bin" / "python"
+    places = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.decode().strip()
+    Path(places).mkdir(parents=True, exist_ok=True)
+    run("cp", "-r", REPO / "memfs", places)
+    run("cp", REPO / "mount-helpers" / "mount.memfs", Path(places) / "memfs" / "cli")
+    assert run(python, "-I", "-m", "memfs", "--version", cwd="/").returncode == 0
+    yield python
+    run("rm", "-rf", home)
+
+
+def usable(python: str) -> bool:
+    who = {"user": USER} if os.geteuid() == 0 else {}
+    with contextlib.suppress(PermissionError):
+        return run(python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))", **who).returncode == 0
+    return False
+
+
+@pytest.fixture(scope="session")
+def live_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the programs that are looked at while they run, compiled: pages, moving."""
+    need_tools("cc")
+    work = tmp_path_factory.mktemp("live")
+    for name in ("pages", "moving"):
+        source = REPO / "tests" / "programs" / f"{name}.c"
+        subprocess.run(["cc", "-O1", "-pthread", "-o", work / name, source], check=True, timeout=120)
+    return work

@@ -12,14 +12,17 @@ fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 python=$(dirname "$MEMFS")/python
-run() { # WHAT...: one after the other
+run() { # SCRIPT WHAT...: one after the other
+    script=$1
+    shift
     for what in "$@"; do
-        MACHINES=EM_X86_64,EM_386,EM_ARM,EM_AARCH64 "$python" "$checks/corpus.py" "$what" >"$out/$what" 2>&1 ||
+        MACHINES=EM_X86_64,EM_386,EM_ARM,EM_AARCH64 "$python" "$checks/$script" "$what" >"$out/$what" 2>&1 ||
             touch "$out/failed"
         sed "s/^/$what: /" "$out/$what"
     done
 }
-run probes &
-run headers segments notes registers auxv files siginfo tree
+run corpus.py probes &
+run corpus.py headers segments notes registers auxv files siginfo tree
+if [ -f "$checks/kernels.py" ]; then run kernels.py info areas symbols banner; fi
 wait
 [ ! -e "$out/failed" ]

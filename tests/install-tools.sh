@@ -13,6 +13,8 @@ if [ -z "$wanted" ]; then
     need fish fish
     need man man-db
     need groff groff
+    need systemd-analyze systemd
+    need setpriv util-linux
     need gdb gdb
     need cc gcc
     need readelf binutils

@@ -76,7 +76,7 @@ def test_what_means_nothing(image: OpenImage, expression: str) -> None:
 
 def test_it_is_there_and_lists_nothing(image: OpenImage) -> None:
     assert "at" not in image.tree.names()
-    assert list(image.tree.lookup("at").names()) == []  # type: ignore[attr-defined]
+    assert list(image.tree.lookup("at").names()) == []
 
 
 def test_an_address_beyond_32_bits(tmp_path: Path) -> None:

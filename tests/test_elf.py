@@ -135,14 +135,14 @@ def test_endless_zeros_end() -> None:
 
 def test_two_note_segments_count_through(tmp_path: Path) -> None:
     headers = [Header(PT_NOTE, 0, 0, note(b"A", 1, b"1")), Header(PT_NOTE, 0, 0, note(b"B", 2, b"2"))]
-    names = opened(tmp_path, core(headers)).tree.lookup("notes").names()  # type: ignore[attr-defined]
+    names = opened(tmp_path, core(headers)).tree.lookup("notes").names()
     assert [name for name in names if "." not in name] == ["000-A-0x1", "001-B-0x2"]
 
 
 def test_a_long_owner_leaves_room_for_suffixes(tmp_path: Path) -> None:
     raw = b"".join(note(owner, 1, b"x") for owner in (b"A" * 240, b"A" * 248, b"A" * 300, "ü".encode() * 200))
     image = opened(tmp_path, core(notes=raw))
-    names = list(image.tree.lookup("notes").names())  # type: ignore[attr-defined]
+    names = list(image.tree.lookup("notes").names())
     assert len(set(names)) == 3 * 4
     assert all(len(name.encode()) <= 255 for name in names)
     bare = [record["name"] for record in json.loads(image.cat("notes.json"))]
@@ -153,7 +153,7 @@ def test_a_long_owner_leaves_room_for_suffixes(tmp_path: Path) -> None:
 
 def test_owner_of_an_attacker(tmp_path: Path) -> None:
     image = opened(tmp_path, core(notes=note(b"../../etc/\n", 1, b"x") + note(b"\xff\xfe", 2, b"y")))
-    names = [name for name in image.tree.lookup("notes").names() if "." not in name[4:]]  # type: ignore[attr-defined]
+    names = [name for name in image.tree.lookup("notes").names() if "." not in name[4:]]
     assert all("/" not in name and "\n" not in name for name in names)
     assert image.cat("notes.json").isascii()
     assert len(json.loads(image.cat("notes.json"))) == 2

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mounting import ENV, MEMFS, memfs, mount_lines, mounted
+from mounting import ENV, memfs, mount_command, mount_lines, mounted
 from needs import need, need_tools, run
 
 
@@ -61,7 +61,7 @@ def test_no_dev_fuse(secret_core: Path, point: Path, how: str) -> None:
         "missing": "mount -t tmpfs none /dev && : >/dev/null",
         "forbidden": "mount -t tmpfs -o nodev none /dev && mknod /dev/fuse c 10 229 && : >/dev/null",
     }[how]
-    command = " ".join([*MEMFS, "mount", str(secret_core), str(point)])
+    command = " ".join(mount_command(secret_core, point))
     done = run("unshare", "-m", "sh", "-c", f"{dev} && exec {command}", env=ENV)
     refused(done, "/dev/fuse", "need no mount")
 
@@ -79,16 +79,14 @@ def test_root_without_the_right_to_mount(secret_core: Path, point: Path, tmp_pat
         "-sys_admin",
         "env",
         f"PATH={empty}",
-        *MEMFS,
-        "mount",
-        secret_core,
-        point,
+        *mount_command(secret_core, point),
         env=ENV,
     )
     refused(done, "CAP_SYS_ADMIN", "need no mount")
     assert not mount_lines(point)
 
 
+@pytest.mark.kernel_only("nothing is mounted")
 def test_umount_of_what_is_no_mount(point: Path) -> None:
     refused(memfs("umount", point), "nothing is mounted there")
     refused(memfs("umount", "/proc"), "not a mount of memfs")

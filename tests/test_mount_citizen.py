@@ -1,6 +1,5 @@
-"""A good citizen among mounts: mount(8), fstab, systemd, service managers, logs, who may look and who holds a mount."""
+"""A good citizen among mounts: options, service managers, logs, who holds a mount, what is left of one, links."""
 
-import contextlib
 import os
 import re
 import shlex
@@ -13,44 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Crash
 from makecore import Header, auxv_64, core, file_note_64, note
-from mounting import ENV, MEMFS, Done, daemons, eventually, memfs, mount_lines, mounted, nothing_left, one_line, through
-from needs import REPO, need, need_tools, run
+from mounting import (
+    ENV,
+    MEMFS,
+    counted,
+    daemons,
+    eventually,
+    memfs,
+    mount_command,
+    mount_lines,
+    mounted,
+    nothing_left,
+    one_line,
+    through,
+)
+from needs import need, need_tools, run
 
-from memfs.fuse.transport import LACKS, TRANSPORTS, Transport
+from memfs.fuse.transport import TRANSPORTS
 from memfs.tree import options
-
-USER = 65534
-
-
-@pytest.fixture(scope="session")
-def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter in a venv where memfs is installed, and nothing else is: every user can run it."""
-    base = next((p for p in ("/usr/bin/python3", sys.executable) if Path(p).exists() and usable(p)), None)
-    need(base, "no Python 3.11 that an ordinary user can run")
-    home = Path("/tmp") / f"memfs-venv-{os.getpid()}"
-    done = run(base, "-m", "venv", "--without-pip", home, timeout=120)
-    if done.returncode:  # the system's Python without its venv: a venv is a link and a line
-        (home / "bin").mkdir(parents=True, exist_ok=True)
-        (home / "bin" / "python").symlink_to(os.path.realpath(str(base)))
-        (home / "pyvenv.cfg").write_text(f"home = {Path(os.path.realpath(str(base))).parent}\n")
-    python = home / "bin" / "python"
-    places = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.decode().strip()
-    Path(places).mkdir(parents=True, exist_ok=True)
-    run("cp", "-r", REPO / "memfs", places)
-    run("cp", REPO / "mount-helpers" / "mount.memfs", Path(places) / "memfs" / "cli")
-    assert run(python, "-I", "-m", "memfs", "--version", cwd="/").returncode == 0
-    yield python
-    run("rm", "-rf", home)
-
-
-def usable(python: str) -> bool:
-    who = {"user": USER} if os.geteuid() == 0 else {}
-    with contextlib.suppress(PermissionError):
-        return run(python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))", **who).returncode == 0
-    return False
-
 
 # -- options -------------------------------------------------------------------------------------------------------
 
@@ -63,6 +43,7 @@ def test_words_of_mount_and_fstab(word: str) -> None:
     assert options.parse(f"{word},uid=5,{word}").uid == 5
 
 
+@pytest.mark.kernel_only("nothing is mounted")
 @pytest.mark.parametrize(
     ("word", "near"),
     [
@@ -75,6 +56,18 @@ def test_words_of_mount_and_fstab(word: str) -> None:
 )
 def test_an_unknown_word_names_the_nearest(secret_core: Path, point: Path, word: str, near: str) -> None:
     one_line(memfs("mount", "-o", f"ro,{word}", secret_core, point), f"did you mean {near}?")
+    assert not mount_lines(point)
+
+
+def test_sloppy_drops_what_nobody_knows(secret_core: Path, point: Path) -> None:
+    """By -s, as mount(8) has it: unknown words are dropped, known ones hold, and a wrong value is an error."""
+    words = "-o", "ro,nosuch,size=5,alow_other,umask=0022"
+    one_line(memfs("mount", *words, secret_core, point), "-o nosuch", "unknown option")
+    with mounted(secret_core, point, "-s", *words):
+        assert (point / "comm").stat().st_mode & 0o777 == 0o444
+        assert "allow_other" not in findmnt(point)[2].split(",")
+    one_line(memfs("mount", "-s", "-o", "nosuch,umask=9", secret_core, point), "umask=9")
+    one_line(memfs("mount", "-s", "-o", "nosuch,umask", secret_core, point), "write umask=OCTAL")
     assert not mount_lines(point)
 
 
@@ -100,83 +93,6 @@ def findmnt(point: Path) -> list[str]:
     return done.stdout.decode().split() if done.returncode == 0 else []
 
 
-# -- transports ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("row", TRANSPORTS, ids=lambda row: row.name)
-def test_what_a_transport_lacks_it_lacks(row: Transport, crash_core: Crash, point: Path) -> None:
-    """The table tells the truth, in both directions."""
-    lacks = row.lacks
-    log = point.with_suffix(".log")
-    with mounted(crash_core.core, point, "-o", f"fuse={row.name},log={log}"):
-        absent = next(p for p in (point / "segments").iterdir() if p.stat().st_blocks * 512 < p.stat().st_size)
-        with absent.open("rb") as file:
-            hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
-        assert (hole == absent.stat().st_size) == ("seek" in lacks)
-        first = counted(point, log)
-        os.listdir(point / "segments")
-        second = counted(point, log)
-        os.listdir(point / "segments")
-        third = counted(point, log)
-        assert (listed(third) > listed(second)) == ("cached_names" in lacks)
-        for path in (point / "threads").iterdir():
-            path.stat()
-        assert sum(second.values()) > sum(first.values())
-    assert lacks == tuple(word for word in LACKS if word in lacks)
-
-
-def listed(counts: dict[str, int]) -> int:
-    """How many requests asked for names."""
-    return sum(count for name, count in counts.items() if name.lower().startswith("readdir"))
-
-
-def counted(point: Path, log: Path) -> dict[str, int]:
-    """The requests so far, by SIGUSR1."""
-    before = log.read_text().count("\n") if log.exists() else 0
-    (daemon,) = daemons(point)
-    os.kill(daemon, signal.SIGUSR1)
-    eventually(lambda: log.read_text().count("\n") > before, "a line of statistics")
-    line = log.read_text().splitlines()[-1]
-    found = re.search(rf" memfs\[{daemon}\]: {re.escape(str(point))}: (\d+) requests \((.*)\), .*files open", line)
-    assert found, line
-    return {name: int(count) for name, count in re.findall(r"(\w+) (\d+)", found[2])}
-
-
-@pytest.mark.parametrize("name", ["mfusepy", "fusepy", "libfuse"])
-def test_a_transport_that_is_not_installed(secret_core: Path, point: Path, venv: Path, name: str) -> None:
-    done = run(venv, "-I", "-m", "memfs", "mount", "-o", f"fuse={name}", secret_core, point)
-    one_line(done, "is not installed", "pip install 'memfs-fuse[")
-    assert not mount_lines(point)
-
-
-def test_a_library_that_is_not_there(secret_core: Path, point: Path) -> None:
-    env = {**ENV, "FUSE_LIBRARY_PATH": "/nonexistent/libfuse.so"}
-    line = one_line(memfs("mount", "-o", "fuse=mfusepy", secret_core, point, env=env), "/nonexistent/libfuse.so")
-    assert "fuse=" in line
-
-
-def test_mfusepy_over_libfuse_2(secret_core: Path, point: Path) -> None:
-    env = {**ENV, "FUSE_LIBRARY_PATH": "libfuse.so.2"}
-    need(b"libfuse.so.2" in run("ldconfig", "-p").stdout, "no libfuse 2")
-    with nothing_left(point):
-        assert memfs("mount", "-o", "fuse=mfusepy", secret_core, point, env=env).returncode == 0
-        assert b"libfuse.so.2" in Path(f"/proc/{daemons(point)[0]}/maps").read_bytes()
-        assert b"swordfish" in (point / "regions/heap").read_bytes()
-        assert memfs("umount", point).returncode == 0
-        eventually(lambda: not daemons(point), "the daemon ends")
-
-
-def test_libfuse_says_why_it_could_not_mount(secret_core: Path, point: Path) -> None:
-    """What libfuse prints becomes the one line."""
-    need(os.geteuid() == 0, "needs root to hide a device")
-    need_tools("unshare")
-    for name in ("mfusepy", "fusepy"):
-        command = shlex.join([*MEMFS, "mount", "-o", f"fuse={name}", str(secret_core), str(point)])
-        done = run("unshare", "-m", "sh", "-c", f"mount -t tmpfs none /dev && {command}", env=ENV)
-        one_line(done, "could not mount", "device not found")
-        assert not mount_lines(point)
-
-
 # -- service managers, logs ----------------------------------------------------------------------------------------
 
 
@@ -198,8 +114,8 @@ def test_a_service_manager_is_told(
 ) -> None:
     manager, env = notified
     with nothing_left(point):
-        words = ["mount", *(["-f"] if foreground else []), str(secret_core), str(point)]
-        server = subprocess.Popen([*MEMFS, *map(str, through(tuple(words)))], env=env)
+        words = [*(["-f"] if foreground else []), secret_core, point]
+        server = subprocess.Popen(mount_command(*words), env=env)
         ready = manager.recv(4096).decode().split("\n")
         assert "READY=1" in ready
         assert (point / "comm").read_bytes() == b"secret\n"  # ready is ready
@@ -247,23 +163,25 @@ def test_syslog_once_daemonized(secret_core: Path, point: Path) -> None:
     need_tools("unshare")
     code = """
         import os, signal, socket, subprocess, sys
-        os.mkdir("/tmp/memfs-dev") if not os.path.isdir("/tmp/memfs-dev") else None
-        subprocess.run("mount -t tmpfs none /tmp/memfs-dev && cp -a /dev/fuse /dev/null /dev/urandom /tmp/memfs-dev"
-                       " && mount --move /tmp/memfs-dev /dev", shell=True, check=True)
+        dev = sys.argv[2] + ".dev"
+        os.mkdir(dev)
+        subprocess.run(["sh", "-c", 'mount -t tmpfs none "$0" && cp -a /dev/fuse /dev/null /dev/urandom "$0"'
+                        ' && mount --move "$0" /dev', dev], check=True)
         log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         log.bind("/dev/log")
         log.settimeout(20)
-        memfs, point = sys.argv[3:], sys.argv[2]
-        subprocess.run([*memfs, "mount", sys.argv[1], point], check=True)
+        memfs, point = sys.argv[4:], sys.argv[2]
+        subprocess.run([*memfs, *sys.argv[3].split(), sys.argv[1], point], check=True)
         for pid in filter(str.isdigit, os.listdir("/proc")):
             words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
-            if b"mount" in words and point.encode() in words:
+            if int(pid) != os.getpid() and b"mount" in words and point.encode() in words:
                 os.kill(int(pid), signal.SIGUSR1)
         print(log.recv(4096).decode())
         subprocess.run([*memfs, "umount", point], check=True)
     """
     with nothing_left(point):
-        words = [sys.executable, "-c", textwrap.dedent(code), secret_core, point, *MEMFS]
+        mount = " ".join(map(str, through(("mount",))))
+        words = [sys.executable, "-c", textwrap.dedent(code), secret_core, point, mount, *MEMFS]
         done = run("unshare", "-m", "--propagation", "private", *words, env=ENV)
         assert done.returncode == 0, done.stderr.decode()
         assert re.search(rb"memfs\[\d+\]: .*: \d+ requests \(", done.stdout), done.stdout
@@ -327,24 +245,54 @@ def test_a_core_in_a_mount_is_a_source(secret_core: Path, point: Path, tmp_path:
         one_line(memfs("umount", point), "in use by", f"({daemons(second)[0]}, segments/000")
 
 
-def test_fifty_in_a_row(secret_core: Path, point: Path) -> None:
-    def connections() -> int:
-        with contextlib.suppress(OSError):
-            return len(os.listdir("/sys/fs/fuse/connections"))
-        return 0
+FIFTY = """
+import os, shlex, subprocess, sys
+mount, umount, point = shlex.split(sys.argv[1]), shlex.split(sys.argv[2]), sys.argv[3]
 
-    mounts, connected = Path("/proc/self/mountinfo").read_text().count("\n"), connections()
+def ours(pid, what, own=os.readlink("/proc/self/ns/mnt")):
+    # a process of this namespace: what it is, or what it has open
+    try:
+        if os.readlink(f"/proc/{pid}/ns/mnt") != own:
+            return []
+        return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")] if what else [pid]
+    except OSError:
+        return []
+
+def look(what):
+    return sorted(found for pid in os.listdir("/proc") if pid.isdigit() for found in ours(pid, what))
+
+def now():
+    mounts = open("/proc/self/mountinfo").read()
+    return mounts, look(False), [link for link in look(True) if link == "/dev/fuse" or link.startswith("pipe:")]
+
+before = now()
+for _ in range(50):
+    subprocess.run(mount, check=True)
+    assert now() != before
+    with open(f"{point}/regions/heap", "rb") as heap:
+        assert b"swordfish" in heap.read()
+    subprocess.run(umount, check=True)
+for _ in range(200):  # the last server is on its way out
+    if now() == before:
+        sys.exit(0)
+    subprocess.run(["sleep", "0.05"])
+sys.exit(f"{before} became {now()}")
+"""
+
+
+def test_fifty_in_a_row_leave_nothing(secret_core: Path, point: Path) -> None:
+    """In a mount namespace of its own, where nobody else mounts: the same mounts, processes, pipes and connections as
+    before."""
+    need(os.geteuid() == 0, "needs root for a mount namespace")
+    need_tools("unshare")
+    mount = shlex.join(mount_command(secret_core, point))
+    umount = shlex.join(map(str, (*MEMFS, "umount", point)))
     fds = len(os.listdir("/proc/self/fd"))
-    for _ in range(50):
-        assert memfs("mount", secret_core, point).returncode == 0
-        assert b"swordfish" in (point / "regions/heap").read_bytes()
-        assert memfs("umount", point).returncode == 0
-    eventually(lambda: not daemons(point), "the daemons end")
-    assert not mount_lines(point)
+    with nothing_left(point):
+        words = (sys.executable, "-c", FIFTY, mount, umount, point)
+        done = run("unshare", "-m", "--propagation", "private", *words, env=ENV, timeout=80)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), done
     assert len(os.listdir("/proc/self/fd")) == fds
-    # Other tests mount, too, at the same time; fifty would show.
-    assert Path("/proc/self/mountinfo").read_text().count("\n") < mounts + 20
-    assert connections() < connected + 20
 
 
 def test_a_killed_server_is_named_with_the_command(secret_core: Path, point: Path) -> None:
@@ -390,8 +338,8 @@ def test_in_a_user_namespace(secret_core: Path, point: Path, how: str) -> None:
     """Root of a user namespace may mount in a mount namespace of its own, if /dev/fuse lets it; else one line."""
     need_tools("unshare")
     need(run("unshare", "-Ur", "true").returncode == 0, "no user namespaces")
-    core_path = shlex.quote(str(secret_core))
-    script = f"{shlex.join(MEMFS)} mount {core_path} {point} && cat {point}/comm && {shlex.join(MEMFS)} umount {point}"
+    mount = shlex.join(mount_command(secret_core, point))
+    script = f"{mount} && cat {point}/comm && {shlex.join(MEMFS)} umount {point}"
     with nothing_left(point):
         done = run("unshare", how, "sh", "-c", script, env={**ENV, "PATH": "/usr/bin:/bin"})
         if done.returncode:
@@ -401,197 +349,3 @@ def test_in_a_user_namespace(secret_core: Path, point: Path, how: str) -> None:
         eventually(lambda: not daemons(point), "the daemon ends")
     cat = run("unshare", how, *MEMFS, "cat", secret_core, "comm", env=ENV)
     assert (cat.returncode, cat.stdout) == (0, b"secret\n")
-
-
-# -- mount(8), fstab, systemd --------------------------------------------------------------------------------------
-
-
-class Machine:
-    """A mount namespace with a helper in /sbin and a line in /etc/fstab, for one script at a time."""
-
-    def __init__(self, home: Path, venv: Path) -> None:
-        self.home, self.fstab, self.sbin = home, home / "fstab", home / "sbin"
-        need(os.geteuid() == 0, "needs root for a mount namespace")
-        need_tools("unshare", "mount", "umount", "findmnt", "setpriv")
-        real = os.path.realpath("/sbin")
-        assert run("cp", "-a", real, self.sbin).returncode == 0
-        done = run(venv, "-I", "-m", "memfs", "install-helper", "--prefix", home)
-        assert (done.returncode, done.stderr) == (0, b""), done
-        assert done.stdout.decode() == "".join(
-            f"installed {home}/sbin/{n}\n" for n in ("mount.memfs", "mount.fuse.memfs")
-        )
-        self._prelude = f"mount --bind {self.sbin} {real} && mount --bind {self.fstab} /etc/fstab || exit 99\n"
-
-    def run(self, script: str, line: str = "") -> Done:
-        self.fstab.write_text(line + "\n")
-        if not Path("/etc/fstab").exists():
-            Path("/etc/fstab").touch()
-        return run("unshare", "-m", "--propagation", "private", "sh", "-c", self._prelude + script, timeout=120)
-
-
-@pytest.fixture
-def machine(venv: Path) -> Iterator[Machine]:
-    home = Path("/tmp") / f"memfs-machine-{os.getpid()}"
-    run("rm", "-rf", home)
-    home.mkdir()
-    home.chmod(0o755)
-    yield Machine(home, venv)
-    run("rm", "-rf", home)
-
-
-SHOW = "findmnt -rno SOURCE,FSTYPE,OPTIONS {m}; grep -c ' {m} fuse.memfs ro,' /proc/mounts"
-
-
-@pytest.mark.parametrize("kind", ["memfs", "fuse.memfs"])
-def test_mount_8(machine: Machine, secret_core: Path, point: Path, kind: str) -> None:
-    with nothing_left(point):
-        script = f"""
-            mount -t {kind} {secret_core} {point} -o ro,umask=0022,noatime,fsname=named || exit 1
-            {SHOW.format(m=point)}
-            cat {point}/comm; stat -c %a {point}/comm
-            umount {point} || exit 2
-            mount -v -n -s -t {kind} {secret_core} {point} || exit 3
-            umount {point}
-            findmnt {point} && exit 4
-            mount -f -t {kind} {secret_core} {point} || exit 5
-            findmnt {point} && exit 6
-            exit 0
-        """
-        done = machine.run(script)
-        assert (done.returncode, done.stderr) == (0, b""), done
-        shown, count, comm, mode, *verbose = done.stdout.decode().splitlines()
-        source, fstype, words = shown.split()
-        assert (source, fstype, count, comm, mode) == ("named", "fuse.memfs", "1", "secret", "444")
-        assert {"ro", "nosuid", "nodev", "noexec"} <= set(words.split(","))
-        assert any(line.startswith(f"memfs: {secret_core}: ELF64 core, x86_64, on {point}") for line in verbose)
-        eventually(lambda: not daemons(point), "the daemon ends")
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("/nonexistent", "No such file"),
-        ("/bin/true", "not a core"),
-        ("-o uid=x {core}", "uid=x"),
-        ("-o nosuch {core}", "unknown"),
-    ],
-)
-def test_mount_8_fails_with_32(machine: Machine, secret_core: Path, point: Path, what: str, said: str) -> None:
-    done = machine.run(f"mount -t memfs {what.format(core=secret_core)} {point}")
-    one_line(done, said, status=32)
-    assert not mount_lines(point)
-
-
-def test_fstab(machine: Machine, secret_core: Path, point: Path) -> None:
-    line = f"{secret_core} {point} memfs ro,noauto,nofail,_netdev,x-systemd.automount,x-foo=bar 0 0"
-    with nothing_left(point):
-        done = machine.run(
-            f"mount -a; findmnt {point} && exit 9; mount {point} && {SHOW.format(m=point)}; umount {point}", line
-        )
-        assert (done.returncode, done.stderr) == (0, b""), done
-        assert done.stdout.decode().splitlines()[0].startswith(f"{secret_core} fuse.memfs ro,")
-        eventually(lambda: not daemons(point), "the daemon ends")
-
-
-@pytest.mark.xdist_group("user")
-def test_fstab_for_an_ordinary_user(machine: Machine, secret_core: Path, venv: Path) -> None:
-    """The word `user`: mount(8) becomes the user, fusermount3 mounts, and umount(8) by that user ends it."""
-    need_tools("fusermount3")
-    point, copy = machine.home / "m", machine.home / "own.core"
-    point.mkdir()
-    copy.write_bytes(secret_core.read_bytes())
-    copy.chmod(0o600)
-    for path in (point, copy):
-        os.chown(path, USER, USER)
-    mode = os.stat("/dev/fuse").st_mode & 0o777
-    os.chmod("/dev/fuse", 0o666)  # as udev makes it
-    as_user = f"setpriv --reuid={USER} --regid={USER} --clear-groups"
-    script = f"""
-        {as_user} mount {point} || exit 1
-        {SHOW.format(m=point)}
-        {as_user} cat {point}/comm
-        cat {point}/comm && exit 2
-        {as_user} umount {point} || exit 3
-        findmnt {point} && exit 4
-        exit 0
-    """
-    try:
-        with nothing_left(point):
-            done = machine.run(script, f"{copy} {point} memfs ro,noauto,user 0 0")
-            assert done.returncode == 0, done
-            shown, count, comm = done.stdout.decode().splitlines()
-            assert shown.split()[:2] == [str(copy), "fuse.memfs"]
-            assert f"user_id={USER}" in shown
-            assert (count, comm) == ("1", "secret")
-            assert b"Permission denied" in done.stderr  # root, too, without allow_other
-            eventually(lambda: not daemons(point), "the daemon ends")
-    finally:
-        os.chmod("/dev/fuse", mode)
-
-
-def test_an_automount_unit(tmp_path: Path) -> None:
-    """What systemd makes of the fstab line of the docs is accepted by systemd."""
-    need_tools("systemd-analyze")
-    generator = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")
-    need(generator.exists(), "no systemd-fstab-generator")
-    line = "/proc/kcore /mnt/k memfs ro,noauto,x-systemd.automount 0 0"
-    assert line in (REPO / "docs" / "using.md").read_text()
-    (tmp_path / "fstab").write_text(line + "\n")
-    units = tmp_path / "units"
-    units.mkdir()
-    env = {**os.environ, "SYSTEMD_FSTAB": str(tmp_path / "fstab")}
-    assert run(generator, units, units, units, env=env).returncode == 0
-    mount = (units / "mnt-k.mount").read_text()
-    assert "What=/proc/kcore" in mount
-    assert "Type=memfs" in mount
-    (words,) = re.findall(r"^Options=(.*)$", mount, re.M)
-    assert options.parse(words) == options.Settings()
-    done = run("systemd-analyze", "verify", units / "mnt-k.automount", units / "mnt-k.mount")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-
-
-def test_a_service_unit(tmp_path: Path) -> None:
-    """The unit that the docs show is accepted by systemd."""
-    need_tools("systemd-analyze")
-    text = (REPO / "docs" / "using.md").read_text()
-    unit = re.search(r"^```ini\n(\[Unit\].*?)^```$", text, re.M | re.S)
-    assert unit
-    assert "Type=notify" in unit[1]
-    (tmp_path / "memfs-core.service").write_text(unit[1].replace("/usr/local/bin/memfs", "/bin/true"))
-    done = run("systemd-analyze", "verify", tmp_path / "memfs-core.service")
-    assert (done.returncode, done.stderr) == (0, b""), done
-
-
-def test_install_helper(tmp_path: Path, venv: Path) -> None:
-    """From a venv, wherever it is; twice; another program's file is left alone; --remove."""
-    command = (venv, "-I", "-m", "memfs", "install-helper", "--prefix", tmp_path)
-    for _ in range(2):
-        assert run(*command).returncode == 0
-    helper = tmp_path / "sbin" / "mount.memfs"
-    assert helper.read_text() == (tmp_path / "sbin" / "mount.fuse.memfs").read_text()
-    assert f"{venv} -I -m memfs" in helper.read_text()
-    assert helper.stat().st_mode & 0o777 == 0o755
-    assert sorted(os.listdir(tmp_path / "sbin")) == ["mount.fuse.memfs", "mount.memfs"]
-    assert run("sh", "-n", helper).returncode == 0
-    done = run(helper, "/nonexistent", tmp_path, cwd=tmp_path, env={})
-    one_line(done, "No such file", status=32)
-    assert run(*command, "--remove").returncode == 0
-    assert os.listdir(tmp_path / "sbin") == []
-    helper.write_text("#!/bin/sh\n# somebody else's\n")
-    one_line(run(*command), "another program's", str(helper))
-    assert helper.read_text().endswith("else's\n")
-    assert os.listdir(tmp_path / "sbin") == ["mount.memfs"]
-
-
-def test_install_helper_without_the_right(tmp_path: Path, venv: Path) -> None:
-    who = {"user": USER} if os.geteuid() == 0 else {}
-    done = run(venv, "-I", "-m", "memfs", "install-helper", "--prefix", "/", **who)
-    if os.path.exists("/sbin/mount.memfs"):
-        need(done.returncode, "the helper is installed here, for everybody to write")
-    one_line(done, "Permission denied", "as root: ")
-
-
-def test_wrong_calls_of_the_helper(tmp_path: Path) -> None:
-    helper = REPO / "mount-helpers" / "mount.memfs"
-    for words in ([], ["source"], ["source", str(tmp_path), "-Q"]):
-        assert run(helper, *words).returncode == 1

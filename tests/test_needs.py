@@ -31,3 +31,24 @@ def test_what_is_missing(tmp_path: Path, ci: str, status: int, counts: str) -> N
     assert counts in text
     assert all(reason in text for reason in REASONS)
     assert ("this cannot run in CI" in text) == bool(ci)
+
+
+GROUP = """
+import os
+import pytest
+
+@pytest.mark.xdist_group("together")
+@pytest.mark.parametrize("number", range(8))
+def test_worker(number): print("worker", os.environ["PYTEST_XDIST_WORKER"])
+"""
+
+
+def test_a_group_runs_in_one_worker(tmp_path: Path) -> None:
+    """pytest and pytest-xdist of some versions forget groups without a word."""
+    (tmp_path / "test_group.py").write_text(GROUP)
+    words = ("-m", "pytest", "-n", 2, "--dist=loadgroup", "-rP", "-p", "no:cacheprovider", "--rootdir", tmp_path)
+    done = run(sys.executable, *words, "-c", "/dev/null", tmp_path, timeout=120, cwd=tmp_path)
+    text = done.stdout.decode()
+    assert done.returncode == 0, text
+    assert text.count("worker gw") == 8
+    assert len({line for line in text.splitlines() if line.startswith("worker gw")}) == 1, text

@@ -1,9 +1,7 @@
 """The manual and the completions are what the tables say; man prints the one, real shells use the others."""
 
 import re
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from needs import REPO, need_tools, run
 
 from memfs.cli.main import COMMANDS
 from memfs.tree.options import OPTIONS
-from memfs.tree.process import PROCESS
+from memfs.tree.roots import TABLES
 
 SHARE = REPO / "share"
 PAGES = sorted((SHARE / "man").rglob("*.[158]"))
@@ -62,8 +60,9 @@ def test_every_option_of_help_is_in_the_manual(command: str) -> None:
 
 def test_every_row_and_option_is_in_the_manual() -> None:
     files = manual("memfs.5").replace(r"\(ti", "~")
-    for row in PROCESS:
-        assert row.path in files
+    for table in TABLES:
+        for row in table.rows():
+            assert row.path in files
     for page in ("memfs.1", "mount.memfs.8"):
         for option in OPTIONS:
             assert option.name in manual(page)
@@ -135,16 +134,3 @@ def test_shells_complete(shell: str, line: str, offered: set[str], tmp_path: Pat
     for word in offered:
         assert any(word in got for got in found), (word, found)
     assert not any("Traceback" in got or "error" in got for got in found)
-
-
-def test_the_wheel_ships_them(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=REPO, capture_output=True, timeout=120, check=False, env=ENV,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    names = {name.partition(".data/data/")[2] for name in zipfile.ZipFile(wheel).namelist()}
-    files = {str(path.relative_to(REPO)) for path in SHARE.rglob("*") if path.is_file()}
-    assert files <= names
-    assert any(name.endswith("memfs/cli/mount.memfs") for name in zipfile.ZipFile(wheel).namelist())

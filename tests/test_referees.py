@@ -70,7 +70,7 @@ def test_names_of_regions(image: OpenImage, crash: Crash) -> None:
     assert names["crash.text"]["path"] == str(crash.program)
     assert b"a string in .data" in image.cat("regions/crash.data")
     assert names["stack"]["stacks"] == [pid]
-    assert image.node("exe").target == str(crash.program)  # type: ignore[attr-defined]
+    assert image.node("exe").target == str(crash.program)
 
 
 def test_registers_against_gdb(image: OpenImage, crash: Crash) -> None:
@@ -198,7 +198,7 @@ def test_maps_is_what_the_kernel_prints_of_a_live_one() -> None:
 
 
 def test_the_registers_note_is_whole(image: OpenImage) -> None:
-    names = image.tree.lookup("notes").names()  # type: ignore[attr-defined]
+    names = image.tree.lookup("notes").names()
     note = image.cat("notes/" + next(name for name in names if name.endswith("CORE-PRSTATUS")))
     assert image.cat("threads/current/registers") == note[112 : 112 + 216]
 

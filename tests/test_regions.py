@@ -180,8 +180,8 @@ def test_overlapping_segments(tmp_path: Path) -> None:
     headers = [load(LIB, 4, 2), load(LIB + PAGE, 6, 1, b"first"), load(LIB + PAGE, 6, 1, b"second")]
     image = opened(tmp_path, headers)
     assert image.read(LIB + PAGE, 5) == b"first", "the first that has data, though another claims the place before it"
-    segments = [n for n in image.tree.lookup("segments").names() if n.endswith("rw-")]  # type: ignore[attr-defined]
-    reader = image.node(f"segments/{segments[1]}").open()  # type: ignore[attr-defined]
+    segments = [n for n in image.tree.lookup("segments").names() if n.endswith("rw-")]
+    reader = image.node(f"segments/{segments[1]}").open()
     buffer = bytearray(6)
     assert reader.readinto(0, memoryview(buffer)) == 6
     assert buffer == b"second"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from memfs.cli.main import COMMANDS
 from memfs.tree.options import OPTIONS
-from memfs.tree.process import PROCESS
+from memfs.tree.roots import TABLES
 
 
 class Argument(NamedTuple):
@@ -65,7 +65,7 @@ def option_words() -> list[tuple[str, str]]:
 def directories() -> list[str]:
     """Paths of the tree that have paths below them: threads, threads/{tid}."""
     found = []
-    for row in PROCESS:
+    for row in (row for table in TABLES for row in table.rows()):
         parts = row.path.split("/")
         found += ["/".join(parts[:end]) for end in range(1, len(parts))]
         found += [row.path] if row.make is None else []

@@ -12,7 +12,7 @@ from commands import Argument, Command, commands
 
 from memfs import __version__
 from memfs.tree.options import DROPPED, IN_FORCE, OPTIONS
-from memfs.tree.process import PROCESS
+from memfs.tree.roots import TABLES, Table
 
 COMMON = ("--help", "--debug")
 """Options of every subcommand: they are said once, and left out of the synopsis."""
@@ -32,6 +32,14 @@ The words of `-o` are below, under MOUNT OPTIONS.""",
 files are printed all the same.""",
     "cp": """The copy has holes where the image has no bytes; how many were absent is said on standard error, and is no
 failure. A symbolic link in the way of DEST is not followed.""",
+    "symbolize": """Every kernel or module address in the text that lies in a symbol is followed by
+` name+0xoffset/0xsize [module]`, as klogd did for an oops: `[<c03441a0>]`, `0xffffffff81234567`, words of 16 digits (8
+for a kernel of 32 bits). What has a name, and all else, is printed as it is, line by line as it comes:
+
+`dmesg -w | memfs symbolize /proc/kallsyms`
+
+With `--json` an object a line: `line`, `text`, and `addresses` with `address`, `column`, `name`, `offset`, `size` and
+`module`. Addresses without a name are no failure.""",
     "doctor": """A line for each thing that memfs can use: `ok`, `limited` or `missing`, what was found, and what to do.
 Exit status 0 says that this user can mount.""",
     "install-helper": "As root. `mount.memfs`(8) says what the helper does.",
@@ -50,6 +58,7 @@ EXAMPLES = (
     ("The same without a mount:", "memfs ls crash.core regions\nmemfs cat crash.core threads/current/registers.txt"),
     ("64 bytes at an address:", "memfs cat crash.core at/0x7ffd1000:64 | xxd"),
     ("Copy a region, with holes where the core has no bytes:", "memfs cp crash.core regions/heap heap.bin"),
+    ("Name the addresses in an old oops:", "memfs symbolize System.map oops.txt"),
     ("Let others look too:", "memfs mount -o allow_other,umask=0022 crash.core /mnt/c"),
     ("Zeros for what was not dumped, for tools that stop at the first error:",
      "memfs mount -o absent=zero crash.core /mnt/c"),
@@ -59,7 +68,7 @@ HELPER_OPTIONS = (
     ("-o OPTIONS", "Words between commas: those below, and the words of `mount`(8)."),
     ("-f", "Fake: mount nothing, and exit with 0."),
     ("-n", "Accepted: nothing is written to /etc/mtab in any case."),
-    ("-s", "Sloppy: accepted, and changes nothing. A word that nobody knows stays an error."),
+    ("-s", "Sloppy: words that nobody knows are dropped. A wrong value of one that is known stays an error."),
     ("-v", "Say what is mounted where."),
     ("-r, -w, -t TYPE, -N NAMESPACE", "Accepted: `mount`(8) has seen to them, and a mount of memfs is read-only."),
 )
@@ -146,7 +155,10 @@ def memfs_1() -> str:
 
 def memfs_5() -> str:
     """memfs(5): the files below a mount."""
-    rows = [(row.path + ("/" if row.make is None else ""), _sentence(row.help)) for row in PROCESS]
+
+    def rows(table: Table) -> list[tuple[str, str]]:
+        return [(row.path + ("/" if row.make is None else ""), _sentence(row.help)) for row in table.rows()]
+
     return _page(
         ("memfs", 5, "File Formats"),
         ("NAME", [_text("memfs - files below a mount of a memory image")]),
@@ -157,7 +169,7 @@ def memfs_5() -> str:
             "and `notes` with their `.json` always do.")),
         ("FILES", [
             *_paragraphs("In braces stands what there is one of for each note, segment, region or thread."),
-            *_terms(rows),
+            *(line for table in TABLES for line in (*_paragraphs(_sentence(table.title)), *_terms(rows(table)))),
             *_paragraphs(
                 "`mem` has the size 0, as under /proc, and ends at 2^63 - 4096: `info` says if there is more. `at` is "
                 "not listed. Its `ADDRESS` reads to the end of the region, `ADDRESS:LENGTH` so many bytes, and "

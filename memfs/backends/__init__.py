@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import NamedTuple
 
 from memfs.errors import MemfsError, from_os_error, printable
-from memfs.image import Image
+from memfs.image import Access, Image
 from memfs.io.file import FileSource, open_file
+from memfs.io.procfs import PROC_ROOT, options_of
 
 
 class Backend(NamedTuple):
@@ -54,22 +55,31 @@ FOREIGN = (
     Foreign("a Mach-O file", 0, b"\xcf\xfa\xed\xfe", "this version reads ELF cores only"),
 )
 
+EVERYTHING = Access()
 _HEAD = 512
+_SOURCES = "an ELF core, /proc/kcore, a process by its id, or /proc"
 
 
-def open_source(source: str | os.PathLike[str]) -> Image:
-    """Open whatever `source` names: a path. Raises MemfsError with what, why and what to do."""
-    if isinstance(source, str) and source.isascii() and source.isdigit():
-        raise MemfsError(
-            "a number means a live process",
-            "this version reads ELF cores only",
-            f"take a core of it with gcore {source}, or name the file: ./{source}",
-            subject=source,
-        )
+def open_source(source: str | os.PathLike[str], access: Access = EVERYTHING) -> Image:
+    """Open whatever `source` names: a file, a process (its id, or its directory in a /proc), a /proc.
+
+    `access` is about what is alive. Raises MemfsError with what, why and what to do."""
     path = os.fspath(source)
+    is_pid = isinstance(source, str) and source.isascii() and source.isdigit()
+    if is_pid:
+        path = f"{PROC_ROOT}/{source}"
     if not path or "\0" in path:
-        raise MemfsError("this is no path", hint="name a file: an ELF core", subject=repr(path))
-    file = open_file(path)
+        raise MemfsError("this is no path", hint=f"name {_SOURCES}", subject=repr(path))
+    if is_pid or os.path.isdir(path):
+        from memfs.backends.procfs import open_directory
+
+        return open_directory(path, access)
+    try:
+        file = open_file(path)
+    except MemfsError as error:
+        from memfs.backends import kcore_refusal
+
+        raise kcore_refusal.explain(path, error) from error
     try:
         return _open_file(file)
     except OSError as error:
@@ -89,6 +99,12 @@ def _open_file(file: FileSource) -> Image:
             "see ulimit -c, the free space and /proc/sys/kernel/core_pattern",
             subject=file.path,
         )
+    if head.startswith(b"\x7fELF") and not os.fstat(file.fd).st_blocks and options_of(file.fd) is not None:
+        from memfs.backends import kcore_live
+
+        live = kcore_live.open_image(file.path)
+        file.close()
+        return live
     for backend in BACKENDS:
         if head[backend.offset :].startswith(backend.magic):
             image: Image = import_module(backend.module).open_image(file)
@@ -107,7 +123,7 @@ def _open_file(file: FileSource) -> Image:
     raise MemfsError(
         "not a memory image",
         f"it begins with the bytes {head[:4].hex(' ')}, not with an ELF header",
-        "name an ELF core",
+        f"name {_SOURCES}",
         subject=file.path,
     )
 

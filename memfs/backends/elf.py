@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import NamedTuple
 
 from memfs import arch
 from memfs.arch import linux
+from memfs.backends import kernel_layout
 from memfs.elf import header, names, notes
 from memfs.elf.linux import MappedFile, parse_file_note
 from memfs.errors import MemfsError
-from memfs.image import Image, Mapping, Note, Segment, Space, Target, Task
-from memfs.io.file import FileSource
+from memfs.image import Image, Mapping, NoProcess, Note, Place, Segment, Space, Target, Task
+from memfs.io.file import Bytes
 from memfs.io.sparse import Extent, ExtentSpace, LazySpace, flatten, load_extents
 
 _HOLES_AT_MOST = 1 << 20
@@ -38,8 +39,17 @@ _SYSTEMS = (
 _SOLARIS_TYPES = {5, 10, 13, 15, 16, 17}  # PLATFORM, PSTATUS, PSINFO, UTSNAME, LWPSTATUS, LWPSINFO
 
 
-def open_image(source: FileSource) -> Image:
-    """The Image of an ELF core. Raises MemfsError for what is none."""
+class Container(NamedTuple):
+    """What every ELF core is, of a process or of a kernel."""
+
+    elf: header.Elf
+    notes: list[Note]
+    target: Target
+    warnings: list[str]
+
+
+def read_container(source: Bytes) -> Container:
+    """Headers and notes. Raises MemfsError for what is no ELF core."""
     warnings: list[str] = []
     elf = _read_headers(source, _read_ehdr(source), warnings)
     note_list = list(_read_notes(source, elf, warnings))
@@ -47,9 +57,25 @@ def open_image(source: FileSource) -> Image:
     target = Target(
         ehdr.e_machine, arch.arch_name(ehdr.e_machine, ehdr.bits), ehdr.bits, ehdr.order, _system(note_list)
     )
-    _warn_short(source, elf.headers, warnings)
-    limit = 1 << ehdr.bits
+    return Container(elf, note_list, target, warnings)
+
+
+def open_image(source: Bytes) -> Image:
+    """The Image of an ELF core. Raises MemfsError for what is none."""
+    container = read_container(source)
+    if kernel_layout.is_kernel(source.read, container.target, container.elf.headers, container.notes):
+        from memfs.backends import kcore
+
+        return kcore.saved(source, container)
+    return _process_core(source, container)
+
+
+def _process_core(source: Bytes, container: Container) -> Image:
+    elf, note_list, target, warnings = container
+    ehdr = elf.ehdr
+    warn_short(source, elf.headers, warnings)
     process = CoreProcess(source, target, elf.headers, note_list)
+    limit = 1 << ehdr.bits
 
     def build() -> ExtentSpace:
         extents = [*_load_extents(source, elf.headers), *_left_out(process.files(), elf.headers)]
@@ -64,7 +90,7 @@ def open_image(source: FileSource) -> Image:
         segments=elf.headers,
         notes=note_list,
         process=process,
-        segment_space=lambda segment: _segment_space(source, segment, limit),
+        segment_space=lambda segment: segment_space(source, segment, limit),
         container=elf,
         warnings=warnings,
     )
@@ -73,7 +99,7 @@ def open_image(source: FileSource) -> Image:
 # -- headers -----------------------------------------------------------------------------------------------------
 
 
-def _read_ehdr(source: FileSource) -> header.Ehdr:
+def _read_ehdr(source: Bytes) -> header.Ehdr:
     raw = source.read(0, header.EHDR_SIZE[64])
     ehdr = header.parse_ehdr(raw)
     if ehdr is None:
@@ -101,7 +127,7 @@ def _read_ehdr(source: FileSource) -> header.Ehdr:
     return ehdr
 
 
-def _read_headers(source: FileSource, ehdr: header.Ehdr, warnings: list[str]) -> header.Elf:
+def _read_headers(source: Bytes, ehdr: header.Ehdr, warnings: list[str]) -> header.Elf:
     """The program headers that can be read, and warnings about the others."""
     phnum: int | None = ehdr.e_phnum
     if ehdr.e_phnum == names.PN_XNUM:
@@ -128,14 +154,14 @@ def _read_headers(source: FileSource, ehdr: header.Ehdr, warnings: list[str]) ->
     return header.Elf(ehdr, phnum, headers, len(table))
 
 
-def _section(source: FileSource, ehdr: header.Ehdr, index: int) -> header.Section | None:
+def _section(source: Bytes, ehdr: header.Ehdr, index: int) -> header.Section | None:
     size = header.SHDR_SIZE[ehdr.bits]
     if not ehdr.e_shoff or (index and ehdr.e_shentsize < size):
         return None
     return header.parse_section(source.read(ehdr.e_shoff + index * ehdr.e_shentsize, size), ehdr)
 
 
-def _warn_short(source: FileSource, headers: header.ProgramHeaders, warnings: list[str]) -> None:
+def warn_short(source: Bytes, headers: header.ProgramHeaders, warnings: list[str]) -> None:
     """Say how much of what the headers promise lies beyond the end of the file."""
     sizes = zip(headers.offsets, headers.file_sizes, strict=True)
     end = max((offset + size for offset, size in sizes if size), default=0)
@@ -154,7 +180,7 @@ def _warn_short(source: FileSource, headers: header.ProgramHeaders, warnings: li
 # -- memory ------------------------------------------------------------------------------------------------------
 
 
-def _load_extents(source: FileSource, headers: header.ProgramHeaders) -> Iterator[Extent]:
+def _load_extents(source: Bytes, headers: header.ProgramHeaders) -> Iterator[Extent]:
     for segment in headers:
         if segment.type == names.PT_LOAD:
             yield from load_extents(
@@ -171,7 +197,7 @@ def _left_out(files: Sequence[MappedFile], headers: header.ProgramHeaders) -> It
             yield Extent(file.start, file.end, -1)
 
 
-def _segment_space(source: FileSource, segment: Segment, limit: int) -> Space:
+def segment_space(source: Bytes, segment: Segment, limit: int) -> Space:
     """The bytes of one segment, wherever other segments lie over it. What is no memory (PT_NOTE, ...) begins at 0."""
     load = segment.type == names.PT_LOAD
     address, size = (segment.address, segment.memory_size) if load else (0, segment.file_size)
@@ -182,7 +208,7 @@ def _segment_space(source: FileSource, segment: Segment, limit: int) -> Space:
 # -- notes -------------------------------------------------------------------------------------------------------
 
 
-def _read_notes(source: FileSource, elf: header.Elf, warnings: list[str]) -> Iterator[Note]:
+def _read_notes(source: Bytes, elf: header.Elf, warnings: list[str]) -> Iterator[Note]:
     """All notes, numbered through: of the PT_NOTEs, or of the SHT_NOTE sections where there are none."""
     places = [
         (segment.offset, segment.file_size, segment.alignment)
@@ -208,7 +234,7 @@ def _read_notes(source: FileSource, elf: header.Elf, warnings: list[str]) -> Ite
             count += 1
 
 
-def _note_sections(source: FileSource, ehdr: header.Ehdr) -> Iterator[tuple[int, int, int]]:
+def _note_sections(source: Bytes, ehdr: header.Ehdr) -> Iterator[tuple[int, int, int]]:
     for index in range(ehdr.e_shnum if ehdr.e_shentsize else 0):
         section = _section(source, ehdr, index)
         if section is None:
@@ -234,20 +260,26 @@ def _system(note_list: Sequence[Note]) -> str | None:
 class CoreTask:
     """A thread of a core: its PRSTATUS and the notes up to the next one."""
 
-    def __init__(self, source: FileSource, tid: int, own: Sequence[Note]) -> None:
+    def __init__(self, source: Bytes, tid: int, own: Sequence[Note]) -> None:
         self.tid = tid
         self._source = source
         self._notes = own
+
+    def place(self) -> Place | None:
+        return None
+
+    def text(self, name: str) -> bytes | None:
+        return None
 
     def regset(self, owner: str, type_: int) -> bytes | None:
         return _desc(self._source, self._notes, owner, type_)
 
 
-class CoreProcess:
+class CoreProcess(NoProcess):
     """What the notes of a Linux core say of its process. Other systems' notes are shown raw."""
 
     def __init__(
-        self, source: FileSource, target: Target, headers: header.ProgramHeaders, note_list: Sequence[Note]
+        self, source: Bytes, target: Target, headers: header.ProgramHeaders, note_list: Sequence[Note]
     ) -> None:
         self._source = source
         self._target = target
@@ -287,9 +319,6 @@ class CoreProcess:
                 out.append(CoreTask(self._source, status.pid, self._notes[start:end]))
         return out
 
-    def hold(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
 
 _AUXV = {
     # owner, type, and bytes before the vector (FreeBSD's procstat notes begin with the size of their structure)
@@ -300,7 +329,7 @@ _AUXV = {
 _DESC_AT_MOST = 1 << 24
 
 
-def _desc(source: FileSource, note_list: Sequence[Note], owner: str, type_: int) -> bytes | None:
+def _desc(source: Bytes, note_list: Sequence[Note], owner: str, type_: int) -> bytes | None:
     """The descriptor of the first such note."""
     for note in note_list:
         if note.type == type_ and linux.owner(note) == owner:

@@ -8,9 +8,12 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import closing
 
-from memfs.cli import common
+from memfs.cli import ahead, common
 from memfs.cli.main import complain
+from memfs.cli.sparsefile import SparseFile
 from memfs.errors import MemfsError, from_os_error
 from memfs.image import State
 from memfs.tree.node import AddressSpace, Dir, File, Link, Memory, Node, Reader
@@ -79,8 +82,9 @@ class _Copy:
         elif isinstance(node, File):
             self.file(node, path)
         elif isinstance(node, Link):
+            target = node.target_for(None)
             try:
-                os.symlink(node.target, path)
+                os.symlink(target, path)
             except FileExistsError:
                 pass
             except OSError as error:
@@ -96,18 +100,19 @@ class _Copy:
             fd = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise from_os_error(destination, error) from error
+        complete = False
+        copy = SparseFile(fd)
         try:
-            sparse = stat.S_ISREG(os.fstat(fd).st_mode)
-            if sparse:
-                os.ftruncate(fd, 0)
-                os.ftruncate(fd, size)
-            self._data(reader, fd, size, _Progress(os.path.basename(destination), total))
+            copy.resize(size)
+            with closing(ahead.data(reader, size, total)) as pieces:
+                self._data(pieces, copy, _Progress(os.path.basename(destination), total))
+            complete = True
         except OSError as error:
             if not existed:
                 os.unlink(destination)
             raise _too_large(destination, error, size) from error
         finally:
-            os.close(fd)
+            copy.close(complete)
             reader.close()
         tally = node.space.tally(node.base, node.base + node.size) if isinstance(node, Memory) else None
         self._absent += tally.absent if tally else 0
@@ -128,26 +133,13 @@ class _Copy:
             return
         raise MemfsError("cannot copy there", why, hint, errno.EINVAL, destination)
 
-    def _data(self, reader: Reader, fd: int, size: int, progress: _Progress) -> None:
-        buffer = memoryview(bytearray(common.CHUNK))
-        position = 0
-        while position < size:
-            try:
-                start = reader.next_data(position)
-            except MemfsError as error:
-                if error.errno == errno.ENXIO:
-                    break
-                raise
-            end = min(size, reader.next_hole(start))
-            while start < end:
-                got = reader.readinto(start, buffer[: end - start])
-                done = 0
-                while done < got:
-                    done += os.pwrite(fd, buffer[done:got], start + done)
-                start += got
-                progress.add(got)
-            position = end
-        progress.end()
+    def _data(self, pieces: Iterable[ahead.Filled], copy: SparseFile, progress: _Progress) -> None:
+        try:
+            for start, data, _ in pieces:
+                copy.put(start, data)
+                progress.add(len(data))
+        finally:
+            progress.end()
 
     def summary(self) -> None:
         """What a user must know of the copy, on stderr."""

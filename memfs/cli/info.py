@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 
 from memfs.cli import common
+from memfs.errors import MemfsError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,5 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     with common.open_image(arguments) as image:
+        if image.image.kind == "processes":
+            why = "there is no info about all processes together"
+            raise MemfsError("this is a directory of processes", why, "name one: memfs info PID", errno.EISDIR)
         sys.stdout.buffer.write(image.cat("info.json" if arguments.json else "info"))
     return 0

@@ -7,13 +7,17 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from memfs.api import OpenImage
 from memfs.cli import common
+from memfs.errors import MemfsError
 from memfs.facts.naming import to_bytes
 from memfs.tree import render
 from memfs.tree.node import Dir, Link, Node
+
+Failed = Callable[[MemfsError], None]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,18 +29,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    failures: list[MemfsError] = []
+
+    def failed(error: MemfsError) -> None:
+        from memfs.cli.main import complain
+
+        complain(error, arguments.source)
+        failures.append(error)
+
     with common.open_image(arguments) as image:
         node = image.node(common.tree_path(arguments.path)) if arguments.long else common.find(image, arguments.path)
         if arguments.json:
-            _print_json(arguments, node)
+            _print_json(arguments, node, failed)
         elif isinstance(node, Dir):
-            _print_dir(arguments, image, node)
+            _print_dir(arguments, image, node, failed)
         else:
             _write(_line(arguments.path, node, image) if arguments.long else arguments.path)
-    return 0
+    return 1 if failures else 0
 
 
-def _print_dir(arguments: argparse.Namespace, image: OpenImage, top: Dir) -> None:
+def _print_dir(arguments: argparse.Namespace, image: OpenImage, top: Dir, failed: Failed) -> None:
     first = True
 
     def visit(path: str, node: Dir) -> None:
@@ -52,18 +64,20 @@ def _print_dir(arguments: argparse.Namespace, image: OpenImage, top: Dir) -> Non
                 _write(name)
 
     if arguments.recursive:
-        common.walk(arguments.path.strip("/"), top, visit)
+        common.walk(arguments.path.strip("/"), top, visit, failed)
     else:
         visit(arguments.path, top)
 
 
 def _line(name: str, node: Node, image: OpenImage) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(image.image.source.mtime_ns // 10**9))
-    target = f" -> {render.printable_bytes(node.target)}" if isinstance(node, Link) else ""
+    mtime_ns = node.who.mtime_ns if node.who else image.image.source.mtime_ns
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(mtime_ns // 10**9))
+    leads = common.link_target(node) if isinstance(node, Link) else None
+    target = f" -> {render.printable_bytes(leads)}" if leads is not None else ""
     return f"{stat.filemode(common.mode(node))} {node.stat().size or 0:>16} {when} {name}{target}"
 
 
-def _print_json(arguments: argparse.Namespace, node: Node) -> None:
+def _print_json(arguments: argparse.Namespace, node: Node, failed: Failed) -> None:
     records: list[dict[str, Any]] = []
 
     def visit(path: str, directory: Dir) -> None:
@@ -73,7 +87,7 @@ def _print_json(arguments: argparse.Namespace, node: Node) -> None:
     if not isinstance(node, Dir):
         records.append(_record(arguments.path, node))
     elif arguments.recursive:
-        common.walk(arguments.path.strip("/"), node, visit)
+        common.walk(arguments.path.strip("/"), node, visit, failed)
     else:
         visit("", node)
     sys.stdout.buffer.write(render.to_json(records))
@@ -83,7 +97,7 @@ def _record(name: str, node: Node) -> dict[str, Any]:
     info = node.stat()
     out: dict[str, Any] = {"name": name, "kind": node.kind.name.lower(), "size": info.size, "data": info.data}
     if isinstance(node, Link):
-        out["target"] = node.target
+        out["target"] = common.link_target(node)
     return out
 
 

@@ -31,14 +31,16 @@ COMMANDS = (
     Command("ls", "list a directory of an image, without a mount"),
     Command("cat", "print files of an image, without a mount"),
     Command("cp", "copy out of an image, sparse, without a mount"),
+    Command("symbolize", "name the kernel addresses in a text"),
     Command("tree", "what there is below a mount, a file a line"),
     Command("doctor", "what this machine has, what is missing, and what to do"),
     Command("install-helper", "let mount(8) and fstab mount memfs"),
 )
 
-EPILOG = """SOURCE is an ELF core of any machine and system.
+EPILOG = """SOURCE is an ELF core of any machine and system, a process by its id, or /proc.
 
   memfs mount crash.core /mnt/c         then: ls, cat, strings, grep, xxd, gdb, ... below /mnt/c
+  memfs mount /proc /mnt/proc           every process, alive: strings /mnt/proc/959/regions/heap
   memfs cat crash.core maps             the same files without a mount
   memfs umount /mnt/c
 """
@@ -108,7 +110,7 @@ def complain(error: MemfsError | OSError | MemoryError, source: str = "") -> Non
     if isinstance(error, OSError):  # what is read raises MemfsError, so this is what is written
         error = from_os_error(error.filename if isinstance(error.filename, str) else "standard output", error)
         source = ""
-    named = not source or error.subject.startswith(source)
+    named = not source or error.subject.startswith((source, f"/proc/{source}"))
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     print(f"memfs: {error}" if named else f"memfs: {printable(source)}: {error}", file=sys.stderr)

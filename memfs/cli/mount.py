@@ -20,6 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-d", dest="trace", action="store_true", help="print every request (and stay in the foreground)"
     )
     parser.add_argument("-v", dest="verbose", action="store_true", help="say what is mounted where")
+    parser.add_argument(
+        "-s", dest="sloppy", action="store_true", help="drop options that nobody knows, instead of refusing them"
+    )
     common.add_source(parser)
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")
 
@@ -33,14 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     foreground = arguments.foreground or arguments.trace
     if not foreground:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a daemon keeps nothing open that its caller happened to have
-    settings = options.parse(*arguments.options)
+    settings = common.settings_of(arguments)
     image = common.open_image(arguments)  # the source first: what is no image is never mounted
     point = mount.check_point(arguments.mountpoint)
-    source = settings.fsname or os.path.abspath(arguments.source)
+    source = settings.fsname or os.path.abspath(image.image.source.path)
     if arguments.verbose:
         print(f"memfs: {source}: {image.image.format}, {image.image.target.arch}, on {point}", flush=True)
     owner = default_owner(settings.uid, settings.gid, settings.umask, image.image.source.mtime_ns)
-    files = Filesystem(lambda: image.tree, owner)
+    files = Filesystem(lambda: image.tree, owner, live=image.is_live)
     log = Log(settings.log, limited=not arguments.trace)
     return daemon.run(
         Mounting(files, point, source, settings.allow_other, arguments.trace), settings.fuse, log, foreground

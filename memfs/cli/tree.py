@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from memfs.tree.process import PROCESS
+from memfs.tree.roots import TABLES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Printed from the table that the tree is made of."
+    parser.epilog = "Printed from the tables that the trees are made of."
 
 
 def run(arguments: argparse.Namespace) -> int:
-    width = max(len(row.path) for row in PROCESS)
-    print("a process image: an ELF core\n")
-    for row in PROCESS:
-        print(f"  {row.path + ('/' if row.make is None else ''):<{width + 1}}  {row.help}")
+    width = max(len(row.path) for table in TABLES for row in table.rows())
+    for index, table in enumerate(TABLES):
+        print(("\n" if index else "") + table.title + "\n")
+        for row in table.rows():
+            print(f"  {row.path + ('/' if row.make is None else ''):<{width + 1}}  {row.help}")
     return 0

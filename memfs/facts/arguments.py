@@ -29,6 +29,8 @@ class Arguments(NamedTuple):
 @fact
 def arguments(image: Image) -> Arguments:
     """Command line and environment, off the stack; else the command line of PRPSINFO, which is cut at 80 bytes."""
+    if image.process.identity() is not None:
+        return Arguments(cmdline(image), None, "/proc")
     found = _from_stack(image)
     if found is not None:
         return found
@@ -38,9 +40,24 @@ def arguments(image: Image) -> Arguments:
     return Arguments(None, None, None)
 
 
+def cmdline(image: Image) -> bytes | None:
+    """The arguments, each ended by NUL."""
+    live = image.process.identity() is not None
+    return image.process.text("cmdline") if live else arguments(image).cmdline
+
+
+def environ(image: Image) -> bytes | None:
+    """The environment, each ended by NUL. Raises MemfsError (EACCES) for what is another's."""
+    live = image.process.identity() is not None
+    return image.process.text("environ") if live else arguments(image).environ
+
+
 @fact
 def exe(image: Image) -> str | None:
-    """The executable's path: of the file that holds AT_PHDR or AT_ENTRY, else what AT_EXECFN points to."""
+    """The executable's path: of the file that holds AT_PHDR or AT_ENTRY, else what AT_EXECFN points to; of a live
+    process what the kernel says. Raises MemfsError (EACCES)."""
+    if image.process.identity() is not None:
+        return image.process.link("exe")
     path = regions.executable(image)
     if path is None:
         address = auxv.value(image, auxv.AT_EXECFN)

@@ -9,6 +9,7 @@ from memfs import arch
 from memfs.arch import linux, signals
 from memfs.elf import names
 from memfs.elf.linux import parse_file_note
+from memfs.elf.vmcoreinfo import OWNER, Vmcoreinfo
 from memfs.facts import auxv, siginfo, threads
 from memfs.image import Image, Note
 
@@ -103,10 +104,15 @@ def _file(image: Image, desc: bytes) -> Decoded | None:
     }
 
 
+def _vmcoreinfo(image: Image, desc: bytes) -> Decoded:
+    return {"vmcoreinfo": dict(Vmcoreinfo(desc).values)}
+
+
 DECODERS: dict[tuple[str, int], Callable[[Image, bytes], Decoded | None]] = {
     ("CORE", linux.NT_PRSTATUS): _prstatus,
     ("CORE", linux.NT_PRPSINFO): _prpsinfo,
     ("CORE", linux.NT_AUXV): _auxv,
     ("CORE", linux.NT_SIGINFO): _siginfo,
     ("CORE", linux.NT_FILE): _file,
+    (OWNER, 0): _vmcoreinfo,
 }

@@ -5,20 +5,24 @@ glibc's malloc/malloc.c (the first chunk of the main arena)."""
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import NamedTuple
 
 from memfs.errors import MemfsError
 from memfs.facts import auxv, threads
 from memfs.facts.naming import unique
-from memfs.image import Image, Mapping, Tally, fact
+from memfs.image import Area, Image, Mapping, Tally, fact
 
 _VSYSCALL = 0xFFFFFFFFFF600000
 _HEAP_WITHIN = {64: 1 << 30, 32: 1 << 25}
 """How far above the executable a randomised brk may begin (arch_randomize_brk: SZ_1G, 0x02000000)."""
 
 _SUFFIXES = {"r-x": "text", "r--": "rodata", "rw-": "data", "rwx": "rwx", "---": "none", None: "absent"}
+
+
+_WALKED = ("vmalloc", "modules", "vmemmap")
+"""Areas of a live kernel of which page tables alone say what there is."""
 
 
 class Region(NamedTuple):
@@ -31,7 +35,7 @@ class Region(NamedTuple):
     offset: int | None
     path: str | None  # without " (deleted)"
     deleted: bool
-    kind: str  # heap, stack, vdso, vsyscall, file, bss, anon, guard
+    kind: str  # heap, stack, vdso, vsyscall, file, bss, anon, guard, area (of a kernel)
     sure: bool
     stacks: tuple[int, ...]  # threads whose stack pointer points into it
 
@@ -71,10 +75,15 @@ class _Piece:
 def _pieces(image: Image) -> list[_Piece]:
     """The mappings by address, named by the rules below."""
     pieces = [_Piece(mapping) for mapping in image.process.mappings()]
+    _name_labelled(pieces)
     _name_files(pieces)
-    _name_by_address(image, pieces)
-    _name_stacks(image, pieces)
-    _name_heap(image, pieces)
+    labelled = image.process.identity() is not None  # by the kernel itself
+    if not labelled:
+        _name_by_address(image, pieces)
+        _name_stacks(image, pieces)
+    _name_thread_stacks(image, pieces)
+    if not labelled:
+        _name_heap(image, pieces)
     for piece in pieces:
         if not piece.kind:
             kind = "guard" if piece.access == "---" else "anon"
@@ -87,6 +96,8 @@ def _pieces(image: Image) -> list[_Piece]:
 @fact
 def regions(image: Image) -> list[Region]:
     """All regions by address, each with a name of its own, fit for a file."""
+    if image.kernel is not None:
+        return [_area(area) for area in image.kernel.areas()]
     joined = list(_joined(_pieces(image)))
     names = unique(piece.name for piece in joined)
     return [_region(piece, name) for piece, name in zip(joined, names, strict=True)]
@@ -95,6 +106,11 @@ def regions(image: Image) -> list[Region]:
 @fact
 def mappings(image: Image) -> list[Mapping]:
     """The mappings as /proc/PID/maps lists them, with the labels that were found."""
+    if image.kernel is not None:
+        return [
+            Mapping(area.start, area.end, f"{area.permissions}p", None, None, f"[{area.name}]", None)
+            for area in image.kernel.areas()
+        ]
     return [piece.mapping._replace(label=piece.label) for piece in _pieces(image)]
 
 
@@ -126,7 +142,10 @@ def _widest(image: Image) -> list[int]:
 
 def tally(image: Image, region: Region) -> Tally | None:
     """Its bytes of data, zero and absent; None where counting would need a read."""
-    return image.space.tally(region.start, region.end)
+    if image.kernel is not None and image.live is not None and region.name in _WALKED:
+        return None  # page tables would have to be read, and say something else a moment later
+    space = image.kernel.area_space() if image.kernel is not None else image.space
+    return space.tally(region.start, region.end)
 
 
 @fact
@@ -143,6 +162,18 @@ def executable(image: Image) -> str | None:
 # -- rules, in the order in which they are applied -----------------------------------------------------------------
 
 
+_LABELS = {"heap", "stack", "vdso", "vvar", "vsyscall"}
+
+
+def _name_labelled(pieces: Sequence[_Piece]) -> None:
+    """What the kernel has labelled: [heap], [anon:NAME]."""
+    for piece in pieces:
+        if piece.label:
+            name = piece.label.removeprefix("[").removesuffix("]")
+            kind = name.partition(":")[0]
+            piece.set(kind if kind in _LABELS else "anon", name or "anon")
+
+
 def _name_files(pieces: Sequence[_Piece]) -> None:
     """Mapped files by base name and permissions; the bss that follows their data."""
     previous: _Piece | None = None
@@ -152,9 +183,10 @@ def _name_files(pieces: Sequence[_Piece]) -> None:
             base = strip_deleted(path).rpartition("/")[2] or "file"
             piece.set("file", f"{base}.{_SUFFIXES.get(piece.access, piece.access)}")
         elif (
-            previous is not None
+            piece.is_anonymous  # and not what the kernel calls [heap]: without randomisation that follows the data
+            and previous is not None
             and previous.mapping.path is not None
-            and previous.access == piece.access == "rw-"
+            and previous.mapping.permissions == piece.mapping.permissions == "rw-p"
             and previous.end == piece.start
         ):
             base = strip_deleted(previous.mapping.path).rpartition("/")[2] or "file"
@@ -174,31 +206,47 @@ def _name_by_address(image: Image, pieces: Sequence[_Piece]) -> None:
             piece.label = "[vsyscall]"
 
 
-def _name_stacks(image: Image, pieces: Sequence[_Piece]) -> None:
-    """Mappings into which stack pointers point."""
+def _finder(pieces: Sequence[_Piece]) -> Callable[[int | None], _Piece | None]:
+    """What finds the piece without a file that holds an address."""
     starts = [piece.start for piece in pieces]
 
     def find(address: int | None) -> _Piece | None:
         index = bisect_right(starts, address) - 1 if address else -1
-        return pieces[index] if index >= 0 and address is not None and address < pieces[index].end else None
+        piece = pieces[index] if index >= 0 and address is not None and address < pieces[index].end else None
+        return piece if piece is not None and piece.mapping.path is None else None
 
-    main = threads.main_thread(image)
+    return find
+
+
+def _stack_pointers(image: Image, find: Callable[[int | None], _Piece | None]) -> dict[_Piece, list[int]]:
+    """The threads whose stack pointers point into a piece, for each that has some."""
     pointers: dict[_Piece, list[int]] = {}
     for thread in threads.threads(image):
         piece = find(thread.sp)
-        if piece is not None and piece.is_anonymous:
+        if piece is not None:
             pointers.setdefault(piece, []).append(thread.tid)
-    for piece, tids in pointers.items():
-        piece.stacks = tuple(tids)
-    laid_out = (auxv.value(image, auxv.AT_RANDOM), auxv.value(image, auxv.AT_EXECFN))  # by the kernel, at exec
+    return pointers
+
+
+def _name_stacks(image: Image, pieces: Sequence[_Piece]) -> None:
+    """The stack of the main thread: where the kernel laid things out at exec, or where its stack pointer points."""
+    find = _finder(pieces)
+    main = threads.main_thread(image)
+    shared = {piece for piece, tids in _stack_pointers(image, find).items() if len(tids) > 1}
+    laid_out = (auxv.value(image, auxv.AT_RANDOM), auxv.value(image, auxv.AT_EXECFN))
     for address in (*laid_out, main.sp if main else None):
         piece = find(address)
-        if piece is not None and piece.is_anonymous and (address in laid_out or len(piece.stacks) < 2):
+        if piece is not None and piece.is_anonymous and (address in laid_out or piece not in shared):
             piece.set("stack")
             break
-    for piece in pieces:
-        if len(piece.stacks) == 1 and piece.is_anonymous:
-            piece.set("stack", f"stack:{piece.stacks[0]}")
+
+
+def _name_thread_stacks(image: Image, pieces: Sequence[_Piece]) -> None:
+    """Mappings into which stack pointers point: of one thread, and it is its stack."""
+    for piece, tids in _stack_pointers(image, _finder(pieces)).items():
+        piece.stacks = tuple(tids)
+        if len(tids) == 1 and piece.is_anonymous:
+            piece.set("stack", f"stack:{tids[0]}")
 
 
 def _name_heap(image: Image, pieces: Sequence[_Piece]) -> None:
@@ -294,6 +342,12 @@ def _region(piece: _Piece, name: str) -> Region:
         kind=piece.kind,
         sure=piece.sure,
         stacks=piece.stacks,
+    )
+
+
+def _area(area: Area) -> Region:
+    return Region(
+        area.name, area.start, area.end, f"{area.permissions}p", None, None, False, kind="area", sure=True, stacks=()
     )
 
 

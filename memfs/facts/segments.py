@@ -63,8 +63,10 @@ def flags_text(flags: int, letters: str, empty: str) -> str:
 
 
 def physical(image: Image, segment: Segment) -> int | None:
-    """p_paddr, where it means something: the core of a process has 0 there."""
-    return segment.physical if segment.physical or image.kind != "process-core" else None
+    """p_paddr, where it means something: the core of a process has 0 there, a kernel's memory that is no RAM has -1."""
+    if image.kernel is not None and segment.physical == (1 << image.target.bits) - 1:
+        return None
+    return segment.physical if segment.physical or image.kind not in ("process-core", "process") else None
 
 
 def size(segment: Segment) -> int:
@@ -75,7 +77,7 @@ def size(segment: Segment) -> int:
 @fact
 def sizes(image: Image) -> tuple[array[int], array[int]] | None:
     """The size and the bytes of data of each file, without a Space for each; None where the source itself has holes."""
-    if image.source.is_sparse:
+    if image.source.is_sparse or image.kernel is not None:
         return None
     total, high = image.source.size, 1 << image.target.bits
     lengths, data = array("Q"), array("Q")
@@ -97,7 +99,7 @@ def records(image: Image) -> list[dict[str, Any]]:
             "type": type_name(image, s.type),
             "address": hex(s.address),
             "physical": hex(at) if (at := physical(image, s)) is not None else None,
-            "offset": hex(s.offset),
+            "offset": hex(s.offset) if image.live is None else None,
             "file_size": s.file_size,
             "memory_size": s.memory_size,
             "permissions": flags_text(s.flags, "rwx", "-"),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from memfs import arch
 from memfs.arch import linux
 from memfs.facts import arguments, auxv, notes, regions, segments, threads
-from memfs.image import Image, Tally, fact
+from memfs.image import Identity, Image, Tally, fact
 
 
 @fact
 def info(image: Image) -> dict[str, Any]:
     """The fields of info.json, in the order in which `info` prints them."""
     target = image.target
-    process = threads.psinfo(image)
+    process = _identity(image)
     words = arguments.arguments(image)
     tally = total(image)
     return {
@@ -28,7 +29,7 @@ def info(image: Image) -> dict[str, Any]:
         "size": image.source.size,
         "pid": process.pid if process else None,
         "ppid": process.ppid if process else None,
-        "comm": process.fname.decode("utf-8", "surrogateescape") if process else None,
+        "comm": process.comm if process else None,
         "cmdline": _joined(words.cmdline),
         "cmdline_source": words.source,
         "exe": arguments.exe(image),
@@ -37,11 +38,27 @@ def info(image: Image) -> dict[str, Any]:
         "segments": len(image.segments),
         "regions": len(regions.regions(image)),
         "notes": len(image.notes),
+        "resident_bytes": _resident(image),
         "data_bytes": tally.data if tally else None,
         "zero_bytes": tally.zero if tally else None,
         "absent_bytes": tally.absent if tally else None,
         "warnings": [*image.warnings, *_warnings(image)],
     }
+
+
+def _identity(image: Image) -> Identity | None:
+    """Who the process is: as its source says, or its PRPSINFO."""
+    found = image.process.identity()
+    info = threads.psinfo(image)
+    if found is None and info is not None:
+        found = Identity(info.pid, info.ppid, info.fname.decode("utf-8", "surrogateescape"), None)
+    return found
+
+
+def _resident(image: Image) -> int | None:
+    """Bytes of a live process that are in memory, as /proc/PID/statm counts them."""
+    words = (image.process.text("statm") or b"").split()
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else None
 
 
 def total(image: Image) -> Tally | None:
@@ -59,6 +76,9 @@ def _warnings(image: Image) -> list[str]:
     """What is odd in what the image means; what is odd in its container is in `image.warnings`."""
     out: list[str] = []
     target = image.target
+    process = image.process.identity()
+    if process is not None and process.lacks:
+        out.append(process.lacks)
     if image.notes and target.os != "linux":
         out.append(f"notes of {target.os or 'an unknown system'} are shown raw: no threads or registers")
     elif image.notes and arch.find(target) is None and threads.threads(image):
@@ -79,7 +99,7 @@ def _warnings(image: Image) -> list[str]:
     if large:
         out.append(f"{large:,} segments are larger than a file can be: their files end at {segments.OFFSET_END:#x}")
     high = image.space.tally(segments.OFFSET_END, 1 << 64) if target.bits == 64 else None
-    if high and any(high):
+    if high and (any(high) if process is None else high.data + high.zero):  # of a live vsyscall page nothing can be had
         out.append(
             f"memory above {segments.OFFSET_END:#x} is not in mem, whose offsets end there: see segments, regions, at"
         )

@@ -37,30 +37,59 @@ def psinfo(image: Image) -> linux.Psinfo | None:
 @fact
 def threads(image: Image) -> list[Thread]:
     """All threads, in the order of the image: a kernel writes the one that crashed first."""
-    out: list[Thread] = []
     seen: dict[int, int] = {}
-    info = psinfo(image)
+    out: list[Thread] = []
     for index, task in enumerate(image.process.tasks()):
         seen[task.tid] = seen.get(task.tid, 0) + 1
         name = str(task.tid) if seen[task.tid] == 1 else f"{task.tid}~{seen[task.tid]}"
-        state = status(image, task)
-        signo = state.cursig if state else 0
-        machine = arch.find(image.target)
-        values = dict(registers(image, task))
-        out.append(
-            Thread(
-                name=name,
-                tid=task.tid,
-                pid=info.pid if info else None,
-                comm=_text(info.fname) if info and index == 0 else None,
-                crashed=index == 0 and bool(signo),
-                signal=signals.signal_name(signo, image.target.machine) if signo else None,
-                pc=values.get(machine.pc) if machine else None,
-                sp=values.get(machine.sp) if machine else None,
-                task=task,
-            )
-        )
+        out.append(_of_proc(image, task, name) or _of_notes(image, task, name, first=index == 0))
     return out
+
+
+@fact
+def cpus(image: Image) -> list[Thread]:
+    """The processors of a kernel image whose registers were saved, by number."""
+    found = image.kernel.cpus() if image.kernel is not None else ()
+    return [_of_notes(image, task, str(task.tid), first=False) for task in found]
+
+
+def _of_notes(image: Image, task: Task, name: str, first: bool) -> Thread:
+    """A thread of a core."""
+    info, state = psinfo(image), status(image, task)
+    signo = state.cursig if state else 0
+    machine = arch.find(image.target)
+    values = dict(registers(image, task))
+    return Thread(
+        name=name,
+        tid=task.tid,
+        pid=info.pid if info else None,
+        comm=_text(info.fname) if info and first else None,
+        crashed=first and bool(signo),
+        signal=signals.signal_name(signo, image.target.machine) if signo else None,
+        pc=values.get(machine.pc) if machine else None,
+        sp=values.get(machine.sp) if machine else None,
+        task=task,
+    )
+
+
+def _of_proc(image: Image, task: Task, name: str) -> Thread | None:
+    """A thread of a live process."""
+    identity = image.process.identity()
+    if identity is None:
+        return None
+    place = task.place()
+    comm = (task.text("comm") or b"").removesuffix(b"\n")
+    return Thread(
+        name=name,
+        tid=task.tid,
+        pid=identity.pid,
+        comm=_text(comm),
+        crashed=False,
+        signal=None,
+        pc=place.pc if place else None,
+        sp=place.sp if place else None,
+        task=task,
+    )
 
 
 def main_thread(image: Image) -> Thread | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import threading
 from collections import Counter, OrderedDict
@@ -15,9 +16,9 @@ from typing import Any
 from memfs.errors import MemfsError
 from memfs.facts.naming import from_bytes, to_bytes
 from memfs.fuse.filesystem import BLOCK, MODES, NAME_AT_MOST, Attr, Filesystem
-from memfs.fuse.inodes import DYNAMIC, ROOT
+from memfs.fuse.inodes import DYNAMIC, ROOT, own_number
 from memfs.fuse.log import Log
-from memfs.tree.node import Kind, Node, Stat
+from memfs.tree.node import Caller, Kind, Node, Stat, Who
 
 CALLBACKS = (
     "getattr", "readlink", "open", "read", "release", "opendir", "readdir", "releasedir", "statfs", "getxattr",
@@ -34,15 +35,17 @@ class Names:
     """Paths as libfuse brings them, turned into nodes and their numbers."""
 
     def __init__(self, files: Filesystem) -> None:
+        self._files = files
         self._inodes = files.inodes
         self._lock = threading.Lock()
         self._unlisted: OrderedDict[int, None] = OrderedDict()
 
-    def find(self, path: bytes) -> tuple[int, Node]:
-        """The node at a path from the root. Raises MemfsError (ENOENT, ENOTDIR)."""
+    def find(self, path: bytes, caller: Caller | None) -> tuple[int, Node]:
+        """The node at a path from the root. Raises MemfsError (ENOENT, ENOTDIR; EACCES as Filesystem.check)."""
         number, node = ROOT, self._inodes.node(ROOT)
         for name in path.split(b"/"):
             if name:
+                self._files.check(node, caller)
                 number, node = self._inodes.lookup(number, name)
                 if number >= DYNAMIC:
                     self._keep(number)
@@ -75,6 +78,15 @@ class Calls:
         self._log = log
         self._trace = trace
         self._counts: Counter[str] = Counter()
+        self._handles = itertools.count(1)
+        self._directories: dict[int, tuple[int, int]] = {}  # number of the node, and of its listing
+        self.context: Callable[[], tuple[int, int, int]] | None = None  # uid, gid, pid of who asks
+
+    def _caller(self) -> Caller | None:
+        if self.context is None or not self._files.live:
+            return None
+        uid, _, pid = self.context()
+        return Caller(uid, pid)
 
     def call(self, name: str, *arguments: Any) -> int:
         """One callback; every failure is an errno for its caller."""
@@ -107,14 +119,14 @@ class Calls:
     # -- attributes ----------------------------------------------------------------------------------------------
 
     def getattr(self, path: bytes, buffer: Any) -> int:
-        number, node = self._names.find(path)
+        number, node = self._names.find(path, self._caller())
         ctypes.memset(buffer, 0, ctypes.sizeof(buffer.contents))
-        self._fill(buffer.contents, number, node.stat())
+        self._fill(buffer.contents, number, node.stat(), node.who)
         return 0
 
-    def _fill(self, stat: Any, number: int, info: Stat) -> None:
+    def _fill(self, stat: Any, number: int, info: Stat, who: Who | None = None) -> None:
         """Fill the binding's struct stat."""
-        attr = self._files.attr(number, info)
+        attr = self._files.attr(number, info, who)
         for name, index in zip(_ST, _ATTR, strict=True):
             setattr(stat, name, attr[index])
         for index, name in enumerate(("st_atimespec", "st_mtimespec", "st_ctimespec")):
@@ -122,7 +134,8 @@ class Calls:
             timespec.tv_sec, timespec.tv_nsec = attr[3 + index], attr[6 + index]
 
     def readlink(self, path: bytes, buffer: Any, size: int) -> int:
-        target = to_bytes(self._files.target(self._names.find(path)[1]))[: size - 1] + b"\0"
+        caller = self._caller()
+        target = to_bytes(self._files.target(self._names.find(path, caller)[1], caller))[: size - 1] + b"\0"
         ctypes.memmove(buffer, target, len(target))
         return 0
 
@@ -136,7 +149,8 @@ class Calls:
     def open(self, path: bytes, info: Any) -> int:
         if info.contents.flags & os.O_ACCMODE != os.O_RDONLY:
             raise MemfsError("this is read-only", errno=errno.EROFS)
-        number, direct = self._files.open(self._names.find(path)[1])
+        caller = self._caller()
+        number, direct = self._files.open(self._names.find(path, caller)[1], caller)
         info.contents.fh = number
         info.contents.direct_io = direct
         info.contents.keep_cache = not direct
@@ -162,26 +176,35 @@ class Calls:
     # -- extended attributes -------------------------------------------------------------------------------------
 
     def getxattr(self, path: bytes, name: bytes, buffer: Any, size: int) -> int:
-        return _sized(to_bytes(self._files.xattr(self._names.find(path)[0], from_bytes(name))), buffer, size)
+        caller = self._caller()
+        number, _ = self._names.find(path, caller)
+        return _sized(to_bytes(self._files.xattr(number, from_bytes(name), caller)), buffer, size)
 
     def listxattr(self, path: bytes, buffer: Any, size: int) -> int:
-        names = self._names.find(path)[1].xattrs()
+        names = self._names.find(path, self._caller())[1].xattrs()
         return _sized(b"".join(name.encode() + b"\0" for name in names), buffer, size)
 
     # -- directories ---------------------------------------------------------------------------------------------
 
     def opendir(self, path: bytes, info: Any) -> int:
-        info.contents.fh = self._names.find(path)[0]
-        self._files.inodes.directory(info.contents.fh)
+        caller = self._caller()
+        number, _ = self._names.find(path, caller)
+        listing = self._files.open_listing(number, caller)
+        info.contents.fh = handle = next(self._handles)
+        self._directories[handle] = number, listing
         return 0
 
     def releasedir(self, path: bytes | None, info: Any) -> int:
+        _, listing = self._directories.pop(info.contents.fh, (0, 0))
+        self._files.close_listing(listing)
         return 0
 
-    def readdir(self, path: bytes, fill: Fill, stat: Any, number: int, offset: int) -> int:
+    def readdir(self, path: bytes, fill: Fill, stat: Any, handle: int, offset: int) -> int:
         """Hand entries from an offset on to `fill`, until it has had enough. An entry whose size is costly comes
         without attributes: whoever wants them asks."""
-        for at, name, child, info in self._entries(number, offset):
+        if handle not in self._directories:
+            raise MemfsError("not open", errno=errno.EBADF)
+        for at, name, child, info in self._entries(*self._directories[handle], offset):
             full = info.size is not None and at > 2
             if full:
                 self._fill(stat, child, info)
@@ -191,16 +214,23 @@ class Calls:
                 break
         return 0
 
-    def _entries(self, number: int, offset: int) -> Iterator[tuple[int, bytes, int, Stat]]:
+    def _entries(self, number: int, listing: int, offset: int) -> Iterator[tuple[int, bytes, int, Stat]]:
         """Entries behind an offset: the offset of the next, name, number, attributes. It is 1 behind `.`, 2 behind
         `..`."""
         inodes = self._files.inodes
-        directory = inodes.directory(number)
+        directory = self._files.listing(listing, number)
         for index, (name, known) in enumerate(((b".", number), (b"..", inodes.parent(number)))):
             if offset <= index:
                 yield index + 1, name, known, Stat(Kind.DIR, 0, 0)
-        names, base = directory.names(), inodes.base(number)
-        for index in range(max(0, offset - 2), len(names)):
+        names = directory.names()
+        wanted = range(max(0, offset - 2), len(names))
+        if listing:
+            for index in wanted:
+                kind = Stat(directory.kind_of(index), None, 0)
+                yield index + 3, to_bytes(names[index]), own_number(number, names[index]), kind
+            return
+        base = inodes.base(number)
+        for index in wanted:
             yield index + 3, to_bytes(names[index]), base + index, directory.child(index).stat(exact=False)
 
 

@@ -13,6 +13,7 @@ from memfs.fuse import mount, transport
 from memfs.fuse.log import Log
 from memfs.fuse.notify import notify
 from memfs.fuse.transport import Mounting, Session
+from memfs.io import mounts
 from memfs.io.null import open_null
 
 _READY = b"\0"
@@ -35,6 +36,8 @@ def run(mounting: Mounting, name: str, log: Log, foreground: bool) -> int:
 def _serve(mounting: Mounting, name: str, log: Log, detach: Callable[[], None], ignored: set[signal.Signals]) -> None:
     def ready() -> None:
         mount.raise_read_ahead(mounting.point)
+        if mounting.files.live:
+            mounts.remember()
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={mounting.source} on {mounting.point}")
         detach()
 

@@ -19,7 +19,9 @@ from memfs.fuse import mount
 from memfs.fuse import protocol as p
 from memfs.fuse.log import Log
 from memfs.fuse.operations import Operations
+from memfs.fuse.pipe import Pipe
 from memfs.fuse.transport import Mounting
+from memfs.image import Piece
 
 WORKERS_AT_MOST = 16
 _TICK = 0.005
@@ -31,13 +33,14 @@ _OPCODES = max(p.OPCODES) + 1
 class _Worker:
     """A thread, and the request that it is in."""
 
-    __slots__ = ("counts", "interrupted", "sent", "serial", "unique")
+    __slots__ = ("counts", "interrupted", "pipe", "sent", "serial", "unique")
 
     def __init__(self) -> None:
         self.unique = 0  # 0: waiting for a request
         self.serial = 0
         self.counts = [0] * _OPCODES
         self.sent = 0  # bytes of answers
+        self.pipe: Pipe | None = None
         self.interrupted = (0, 0.0)  # the request whose caller has a signal, and since when
 
 
@@ -106,13 +109,15 @@ class Server:
                     if error.errno == errno.ENODEV:  # unmounted
                         break
                     raise
-                _, opcode, unique, nodeid, _, _, pid, _, _ = unpack(buffer)
+                _, opcode, unique, nodeid, uid, _, pid, _, _ = unpack(buffer)
                 worker.serial += 1
                 worker.unique = unique
                 if not self._awake and opcode != p.INIT:
                     self._awake = True
                     self._wake.set()
                 worker.counts[opcode if opcode < _OPCODES else 0] += 1
+                if self._operations.live:
+                    self._operations.ask_as(uid, pid)
                 self._answer(worker, opcode, unique, nodeid, pid, buffer[header_size:got])
                 worker.unique = 0
                 if opcode == p.READDIRPLUS:
@@ -132,6 +137,8 @@ class Server:
         return False
 
     def _end(self, worker: _Worker) -> None:
+        if worker.pipe is not None:
+            worker.pipe.close()
         with self._lock:
             if worker in self._workers:  # not as surplus: the filesystem is gone, or this is a bug
                 self._remove(worker)
@@ -162,8 +169,10 @@ class Server:
         try:
             if operation is not None:
                 answer = operation(nodeid, body)
-                worker.sent += len(answer)
-                self._reply(unique, answer)
+                if isinstance(answer, Piece):
+                    worker.sent += self._hand_over(worker, unique, answer)
+                else:
+                    worker.sent += self._reply(unique, answer)
             else:
                 self._other(opcode, unique, nodeid, body)
         except MemfsError as error:
@@ -200,21 +209,38 @@ class Server:
             self._interrupt(unique, p.INTERRUPT_IN.unpack_from(body)[0])
         elif opcode == p.INIT:
             major, minor, readahead, flags = p.INIT_IN.unpack_from(body)
-            self._reply(unique, p.init_reply(major, minor, readahead, flags))
+            self._reply(unique, p.init_reply(major, minor, readahead, flags, self._operations.live))
             self._ready()
             self._wake.set()
         else:
             self._error(unique, errno.ENOSYS)
 
-    def _reply(self, unique: int, answer: bytes | memoryview) -> None:
+    def _reply(self, unique: int, answer: bytes | memoryview) -> int:
+        """Answer a request; returns how many bytes that were."""
         try:
             os.writev(self._fd, (p.OUT_HEADER.pack(p.OUT_HEADER.size + len(answer), 0, unique), answer))
         except OSError as error:
-            if error.errno == errno.EFAULT:
-                # The source was cut off under its mapping; the kernel has ended the request with EIO.
-                self._log("the file behind the mount was cut off: EIO")
-            elif error.errno not in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
                 raise
+        return len(answer)
+
+    def _hand_over(self, worker: _Worker, unique: int, piece: Piece) -> int:
+        """Answer a request with bytes of a file, which are copied by the kernel alone if they fit into a pipe."""
+        if worker.pipe is None:
+            worker.pipe = Pipe()
+        if not worker.pipe.takes(piece):
+            return self._reply(unique, os.pread(piece.fd, piece.size, piece.offset))
+        try:
+            sent = worker.pipe.send(self._fd, p.OUT_HEADER.pack(p.OUT_HEADER.size + piece.size, 0, unique), piece)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
+                return 0
+            if error.errno != errno.EINVAL:
+                raise
+            return self._reply(unique, os.pread(piece.fd, piece.size, piece.offset))  # of a filesystem without splice
+        if sent < piece.size:
+            raise MemfsError("the file behind the mount was cut off: EIO")
+        return sent
 
     def _error(self, unique: int, number: int) -> None:
         try:

@@ -24,6 +24,9 @@ from memfs.fuse.transport import Mounting
 from memfs.tree.options import IN_FORCE, escape
 
 _FOREVER = 86400 * 365  # seconds
+_THREADS = {"max_threads": 64, "max_idle_threads": 10}
+"""So many reads may be stuck, less one, and others go on; so many threads stay when all is over."""
+_LIMITS_THREADS = 3, 12  # the first libfuse with limits of its own: 10 threads, all of which stay (lib/fuse_loop_mt.c)
 _READDIR_PLUS, _FILL_PLUS = 1, 2  # enum fuse_readdir_flags, enum fuse_fill_dir_flags
 
 
@@ -200,6 +203,7 @@ class LibfuseSession:
         self._was_ready = False
         self._ready = ready
         self._calls = Calls(mounting.files, self._initialized, log, mounting.trace)
+        self._calls.context = module.fuse_get_context
 
     def _initialized(self) -> None:
         self._was_ready = True
@@ -221,11 +225,14 @@ class LibfuseSession:
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = dict.fromkeys((*IN_FORCE, "use_ino"), True)
         options |= {"fsname": escape(_latin(self._mounting.source)), "subtype": "memfs"}
-        options |= dict.fromkeys(("attr_timeout", "entry_timeout"), _FOREVER)
+        options |= dict.fromkeys(("attr_timeout", "entry_timeout"), 0 if self._mounting.files.live else _FOREVER)
         if self._mounting.allow_other:
             options |= {"allow_other": True, "default_permissions": True}
-        if getattr(self._module, "fuse_version_major", 2) == 2:
+        version = tuple(getattr(self._module, f"fuse_version_{part}", 2) for part in ("major", "minor"))
+        if version[0] == 2:
             options["nonempty"] = True  # as all others mount
+        if version >= _LIMITS_THREADS:
+            options |= _THREADS
         return options
 
     def statistics(self) -> str:

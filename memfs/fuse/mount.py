@@ -145,8 +145,8 @@ def _mount_as_root(point: str, source: str, allow_other: bool) -> int:
 
 
 def _no_device(error: OSError) -> MemfsError:
-    hint = f"load the module (modprobe fuse), or give the container /dev/fuse; {_WITHOUT}"
-    return MemfsError("cannot mount", f"/dev/fuse: {os.strerror(error.errno or 0)}", hint, error.errno or errno.ENODEV)
+    why = f"/dev/fuse: {os.strerror(error.errno or 0)}"
+    return MemfsError("cannot mount", why, _NO_MODULE, error.errno or errno.ENODEV)
 
 
 def _system_mount(source: str, point: str, flags: int, data: str) -> None:
@@ -178,11 +178,16 @@ def _need_helper() -> str:
     return helper
 
 
+_NO_MODULE = f"load the module (modprobe fuse), or give the container /dev/fuse; {_WITHOUT}"
 _HELPER_HINTS = (
     ("allow_other", "add user_allow_other to /etc/fuse.conf"),
-    ("/dev/fuse: Permission", "let users open it, as udev does: chmod 0666 /dev/fuse"),
-    ("/dev/fuse", f"load the module (modprobe fuse), or give the container /dev/fuse; {_WITHOUT}"),
+    ("determine username", f"the user needs a name in /etc/passwd; {_WITHOUT}"),
+    ("/dev/fuse: Permission", f"let users open it, as udev does: chmod 0666 /dev/fuse; {_WITHOUT}"),
+    ("/dev/fuse", _NO_MODULE),
+    ("device not found", _NO_MODULE),
+    ("Operation not permitted", f"this needs CAP_SYS_ADMIN; {_WITHOUT}"),
 )
+"""Words of what fusermount3 and libfuse print, and what to do about it."""
 
 
 def _mount_by_helper(point: str, source: str, allow_other: bool) -> int:

@@ -13,8 +13,9 @@ from memfs.errors import MemfsError
 from memfs.facts.naming import from_bytes, to_bytes
 from memfs.fuse import protocol as p
 from memfs.fuse.filesystem import BLOCK, MODES, NAME_AT_MOST, READ_AT_MOST, Filesystem
-from memfs.fuse.inodes import ROOT
-from memfs.tree.node import Dir, Kind, Sizes, Stat
+from memfs.fuse.inodes import ROOT, own_number
+from memfs.image import Piece
+from memfs.tree.node import Caller, Dir, Kind, Node, Policy, Sizes, Stat
 
 _TYPES = {kind: mode >> 12 for kind, mode in MODES.items()}
 _NO_ENTRY = bytes(p.ENTRY_OUT.size)
@@ -34,9 +35,11 @@ class Operations:
         self._files = filesystem
         self._inodes = filesystem.inodes
         self._buffers = threading.local()
+        self._asking = threading.local()
+        self.live = filesystem.live
         self._following: _Chunk | None = None  # what a listing will ask for next
         self._prepared: tuple[_Chunk | None, list[bytes]] = None, []
-        self.table: dict[int, Callable[[int, memoryview], bytes | memoryview]] = {
+        self.table: dict[int, Callable[[int, memoryview], bytes | memoryview | Piece]] = {
             p.LOOKUP: self.lookup,
             p.GETATTR: self.getattr,
             p.READLINK: self.readlink,
@@ -46,7 +49,7 @@ class Operations:
             p.OPENDIR: self.opendir,
             p.READDIR: self.readdir,
             p.READDIRPLUS: self.readdirplus,
-            p.RELEASEDIR: self.nothing,
+            p.RELEASEDIR: self.releasedir,
             p.STATFS: self.statfs,
             p.GETXATTR: self.getxattr,
             p.LISTXATTR: self.listxattr,
@@ -56,8 +59,9 @@ class Operations:
 
     def warm(self) -> None:
         """List the root: what that needs is then there when somebody asks."""
-        with contextlib.suppress(MemfsError):  # whoever looks gets the error
-            self._inodes.base(ROOT)
+        if not self.live:  # what is listed of a live one is not kept
+            with contextlib.suppress(MemfsError):  # whoever looks gets the error
+                self._inodes.base(ROOT)
 
     def opened(self) -> int:
         """How many files are open."""
@@ -65,24 +69,36 @@ class Operations:
 
     # -- attributes ----------------------------------------------------------------------------------------------
 
-    def _entry(self, number: int, info: Stat) -> bytes:
-        return p.ENTRY_OUT.pack(number, 0, p.FOREVER, p.FOREVER, 0, 0, *self._files.attr(number, info))
+    def ask_as(self, uid: int, pid: int) -> None:
+        """Who the requests of this thread come from, from now on."""
+        self._asking.caller = Caller(uid, pid)
+
+    @property
+    def _caller(self) -> Caller | None:
+        caller: Caller | None = getattr(self._asking, "caller", None)
+        return caller
+
+    def _entry(self, number: int, node: Node, info: Stat) -> bytes:
+        valid = _valid(node)
+        return p.ENTRY_OUT.pack(number, 0, valid, valid, 0, 0, *self._files.attr(number, info, node.who))
 
     def lookup(self, nodeid: int, body: memoryview) -> bytes:
         """A name is a node; ENOENT is an answer too."""
+        if self.live:
+            self._files.check(self._inodes.node(nodeid), self._caller)
         number, node = self._inodes.lookup(nodeid, bytes(body).partition(b"\0")[0])
         try:
-            return self._entry(number, node.stat())
+            return self._entry(number, node, node.stat())
         except BaseException:
             self._inodes.forget(number, 1)
             raise
 
     def getattr(self, nodeid: int, body: memoryview) -> bytes:
-        info = self._inodes.node(nodeid).stat()
-        return p.ATTR_OUT.pack(p.FOREVER, 0, 0, *self._files.attr(nodeid, info))
+        node = self._inodes.node(nodeid)
+        return p.ATTR_OUT.pack(_valid(node), 0, 0, *self._files.attr(nodeid, node.stat(), node.who))
 
     def readlink(self, nodeid: int, body: memoryview) -> bytes:
-        return to_bytes(self._files.target(self._inodes.node(nodeid)))
+        return to_bytes(self._files.target(self._inodes.node(nodeid), self._caller))
 
     def forget(self, nodeid: int, body: memoryview) -> None:
         """FORGET has no answer."""
@@ -105,11 +121,11 @@ class Operations:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def open(self, nodeid: int, body: memoryview) -> bytes:
-        number, direct = self._files.open(self._inodes.node(nodeid))
+        number, direct = self._files.open(self._inodes.node(nodeid), self._caller)
         return p.OPEN_OUT.pack(number, (p.DIRECT_IO if direct else p.KEEP_CACHE) | p.NOFLUSH, 0)
 
-    def read(self, nodeid: int, body: memoryview) -> bytes | memoryview:
-        """Bytes of a file, by a window on the source where there is one (see Filesystem.readinto)."""
+    def read(self, nodeid: int, body: memoryview) -> bytes | memoryview | Piece:
+        """Bytes of a file, or where in the source they lie (see Filesystem.readinto)."""
         number, offset, size, flags, _, _, _ = p.READ_IN.unpack_from(body)
         handle = self._files.handle(number)
         size = min(size, handle.reader.size - offset, READ_AT_MOST)
@@ -144,7 +160,7 @@ class Operations:
     def getxattr(self, nodeid: int, body: memoryview) -> bytes:
         size, _ = p.GETXATTR_IN.unpack_from(body)
         name = from_bytes(bytes(body[p.GETXATTR_IN.size :]).partition(b"\0")[0])
-        return _sized(to_bytes(self._files.xattr(nodeid, name)), size)
+        return _sized(to_bytes(self._files.xattr(nodeid, name, self._caller)), size)
 
     def listxattr(self, nodeid: int, body: memoryview) -> bytes:
         size, _ = p.GETXATTR_IN.unpack_from(body)
@@ -153,8 +169,12 @@ class Operations:
     # -- directories ---------------------------------------------------------------------------------------------
 
     def opendir(self, nodeid: int, body: memoryview) -> bytes:
-        self._inodes.directory(nodeid)
-        return p.OPEN_OUT.pack(0, p.CACHE_DIR | p.KEEP_CACHE, 0)
+        handle = self._files.open_listing(nodeid, self._caller)
+        return p.OPEN_OUT.pack(handle, 0 if handle else p.CACHE_DIR | p.KEEP_CACHE, 0)
+
+    def releasedir(self, nodeid: int, body: memoryview) -> bytes:
+        self._files.close_listing(p.RELEASE_IN.unpack_from(body)[0])
+        return b""
 
     def readdir(self, nodeid: int, body: memoryview) -> bytes:
         return self._list(nodeid, body, plus=False)
@@ -164,17 +184,19 @@ class Operations:
 
     def _list(self, nodeid: int, body: memoryview, plus: bool) -> bytes:
         """Entries from an offset on, as many as fit. The offset of an entry is its number plus 3, behind . and .."""
-        _, offset, room, _, _, _, _ = p.READ_IN.unpack_from(body)
-        directory = self._inodes.directory(nodeid)
+        handle, offset, room, _, _, _, _ = p.READ_IN.unpack_from(body)
+        directory = self._files.listing(handle, nodeid)
         out: list[bytes] = []
         for index, (name, number) in enumerate(((b".", nodeid), (b"..", self._inodes.parent(nodeid)))):
             if offset <= index:
                 entry = p.DIRENT.pack(number, index + 1, len(name), _TYPES[Kind.DIR]) + p.padded(name)
                 out.append(_NO_ENTRY + entry if plus else entry)
                 room -= len(out[-1])
+        first = max(0, offset - 2)
+        if handle:
+            return b"".join([*out, *self._live_entries(nodeid, directory, first, room, plus)])
         names = directory.names()
         base = self._inodes.base(nodeid)
-        first = max(0, offset - 2)
         sizes = directory.sizes() if plus else None
         if sizes is not None:
             known, chunk = self._prepared
@@ -191,6 +213,20 @@ class Operations:
             out.append(entry)
         return b"".join(out)
 
+    def _live_entries(self, nodeid: int, directory: Dir, first: int, room: int, plus: bool) -> Iterator[bytes]:
+        """Names and kinds alone: whoever wants more looks them up, as it is a moment later then."""
+        names = directory.names()
+        for index in range(first, len(names)):
+            name = to_bytes(names[index])
+            number = own_number(nodeid, names[index])
+            entry = p.DIRENT.pack(number, index + 3, len(name), _TYPES[directory.kind_of(index)]) + p.padded(name)
+            if plus:
+                entry = _NO_ENTRY + entry
+            room -= len(entry)
+            if room < 0:
+                return
+            yield entry
+
     def _dirent(self, directory: Dir, index: int, text: str, number: int, plus: bool) -> bytes:
         """One entry; with node id 0 where its size is costly: whoever wants it looks it up."""
         node = directory.child(index)
@@ -199,7 +235,7 @@ class Operations:
         if not plus:
             return entry
         info = node.stat(exact=False)
-        return (_NO_ENTRY if info.size is None else self._entry(number, info)) + entry
+        return (_NO_ENTRY if info.size is None else self._entry(number, node, info)) + entry
 
     def prepare(self) -> None:
         """Make what the kernel will ask for next, while it is busy with what it has been given: it takes longer over a
@@ -231,6 +267,11 @@ class Operations:
             if room < 0:
                 return
             yield entry
+
+
+def _valid(node: Node) -> int:
+    """For how many seconds the kernel may keep what is said of a node."""
+    return p.FOREVER if node.policy is Policy.STATIC else 0
 
 
 _PADDING = [bytes(-length % 8) for length in range(8)]

@@ -62,9 +62,10 @@ PAGES_AT_MOST = READ_AT_MOST // 4096
 FOREVER = 86400 * 365
 
 
-def init_reply(major: int, minor: int, readahead: int, flags: int) -> bytes:
-    """The answer to INIT: what of WANTED the kernel offers, large requests, many of them at a time."""
-    wanted = WANTED & flags
+def init_reply(major: int, minor: int, readahead: int, flags: int, live: bool = False) -> bytes:
+    """The answer to INIT: what of WANTED the kernel offers, large requests, many of them at a time. Links of what is
+    live lead elsewhere from time to time."""
+    wanted = WANTED & flags & ~(CACHE_SYMLINKS if live else 0)
     return INIT_OUT.pack(
         MAJOR,
         min(minor, MINOR) if major == MAJOR else MINOR,

@@ -42,23 +42,22 @@ class Transport(NamedTuple):
     lacks: tuple[str, ...] = ()
 
 
+_BY_PATH = ("cached_names", "interrupt", "identity")  # what libfuse's interface of paths cannot do
+
 TRANSPORTS = (
     Transport("kernel", "kernel", "the kernel's protocol on /dev/fuse: nothing needs to be installed"),
-    Transport(
-        "mfusepy", "libfuse", "libfuse 3, or 2 where only that is there, through mfusepy", ("cached_names", "interrupt")
-    ),
-    Transport(
-        "fusepy", "libfuse", "libfuse 2 through fusepy", ("seek", "readdirplus", "cached_names", "1m", "interrupt")
-    ),
-    Transport("libfuse", "libfuse", "mfusepy, or fusepy where only that is installed", ("cached_names", "interrupt")),
+    Transport("mfusepy", "libfuse", "libfuse 3, or 2 where only that is there, through mfusepy", _BY_PATH),
+    Transport("fusepy", "libfuse", "libfuse 2 through fusepy", ("seek", "readdirplus", "1m", *_BY_PATH)),
+    Transport("libfuse", "libfuse", "mfusepy, or fusepy where only that is installed", _BY_PATH),
 )
 
 LACKS = {
     "seek": "SEEK_DATA and SEEK_HOLE: a copy reads absent bytes, too, and stops there; use memfs cp",
     "readdirplus": "attributes together with names: a long listing asks for each file",
+    "1m": "reads of 1 MiB, in one piece or two: they come in pieces of 128 KiB",
     "cached_names": "names kept by the kernel: every listing asks again",
-    "1m": "reads of 1 MiB: they come in pieces of 128 KiB",
-    "interrupt": "reads that a signal ends: one that is stuck ends only when the image answers",
+    "interrupt": "reads that a signal ends: one that is stuck ends when the image answers or the server is killed",
+    "identity": "directories of one process: below one that is open, a pid that is used again is the other process",
 }
 """What a transport may be unable to do: what it is, a colon, and what that means."""
 

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from bisect import bisect_right
 from collections.abc import Iterator
+from typing import Protocol
 
 from memfs.errors import MemfsError, SourceChanged, from_os_error
+from memfs.image import Piece
 
 _EXTENTS_AT_MOST = 1 << 20
 """A file with more pieces than this counts as data behind them: sparseness is lost, never a byte."""
 
-_MAPPED_AT_MOST = 32 << 20
-"""So much of a file may stay in our page table before it is dropped there: it counts as our memory."""
+_WORTH_A_SPLICE = 64 << 10
+"""Fewer bytes are copied in the time that the system calls take."""
+
+
+class Bytes(Protocol):
+    """What an image's bytes are read from: a file, or /proc/kcore. Any thread may read."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    is_sparse: bool
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`, fewer at the end. Raises SourceChanged, MemfsError (EIO)."""
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` from `offset`; short only at the end."""
+
+    def extents(self, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """The pieces of [low, high) that are stored, in order."""
+
+    def stored(self, low: int, high: int) -> int:
+        """How many bytes of [low, high) are stored."""
+
+    def view(self, offset: int, size: int) -> Piece | None:
+        """[offset, offset + size) for a system call to take, or None."""
+
+    def close(self) -> None: ...
 
 
 class FileSource:
@@ -30,13 +57,10 @@ class FileSource:
         self.size = info.st_size
         self.mtime_ns = info.st_mtime_ns
         self.is_sparse = info.st_blocks * 512 < info.st_size  # whether it may have holes at all
-        self._map: mmap.mmap | None = None
-        self._window: memoryview | None = None
-        self._touched = 0
         self._extents: tuple[list[int], list[int], list[int]] | None = None
 
     def close(self) -> None:
-        """Close the descriptor. Windows that are still in use keep their mapping alive."""
+        """Close the descriptor."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -126,27 +150,15 @@ class FileSource:
             return False
         return True
 
-    # -- windows -------------------------------------------------------------------------------------------------
+    # -- pieces --------------------------------------------------------------------------------------------------
 
-    def view(self, offset: int, size: int) -> memoryview | None:
-        """[offset, offset + size) as a window on a shared mapping, for a system call alone to read.
-
-        None for a sparse file (mapping a hole of a tmpfs file would allocate it) and where mmap(2) cannot do it.
-        Raises SourceChanged. If the file is cut off after that check, the system call gets EFAULT."""
-        if self.is_sparse or offset + size > self.size:
+    def view(self, offset: int, size: int) -> Piece | None:
+        """[offset, offset + size) for a system call to take. None for a sparse file (holes may be allocated by that),
+        and for so few bytes that copying them is faster. Raises SourceChanged."""
+        if self.is_sparse or offset + size > self.size or size < _WORTH_A_SPLICE:
             return None
-        if self._window is None:
-            try:
-                self._map = mmap.mmap(self.fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ)
-            except (OSError, ValueError, OverflowError):
-                return None
-            self._window = memoryview(self._map)
         self.check()
-        self._touched += size
-        if self._touched > _MAPPED_AT_MOST and self._map is not None:
-            self._touched = size
-            self._map.madvise(mmap.MADV_DONTNEED)  # our page table's entries, not the page cache
-        return self._window[offset : offset + size]
+        return Piece(self.fd, offset, size)
 
 
 def open_file(path: str) -> FileSource:

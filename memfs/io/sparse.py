@@ -14,8 +14,8 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from memfs.errors import AbsentMemory, MemfsError
-from memfs.image import Run, Space, State, Tally
-from memfs.io.file import FileSource
+from memfs.image import Piece, Run, Space, State, Tally
+from memfs.io.file import Bytes
 
 _ABSENT = -1  # the origin of bytes that are not in the file
 
@@ -83,7 +83,7 @@ def _sweep(ranked: Sequence[tuple[int, bool, int, int, int]]) -> list[Extent]:
 class ExtentSpace:
     """A Space over sorted, disjoint extents of one file. Immutable."""
 
-    def __init__(self, source: FileSource, extents: Sequence[Extent]) -> None:
+    def __init__(self, source: Bytes, extents: Sequence[Extent]) -> None:
         self.source = source
         self._starts = array("Q", (e.start for e in extents))
         self._sizes = array("Q", (e.end - e.start for e in extents))
@@ -117,7 +117,7 @@ class ExtentSpace:
             raise AbsentMemory(address, gap=not 0 <= inside < self._sizes[index])
         return done
 
-    def view(self, address: int, size: int) -> memoryview | None:
+    def view(self, address: int, size: int) -> Piece | None:
         index = bisect_right(self._starts, address) - 1
         if index < 0 or self._origins[index] == _ABSENT:
             return None
@@ -218,8 +218,27 @@ class LazySpace:
     def tally(self, low: int, high: int) -> Tally:
         return self.space.tally(low, high)
 
-    def view(self, address: int, size: int) -> memoryview | None:
+    def view(self, address: int, size: int) -> Piece | None:
         return self.space.view(address, size)
+
+
+def read_filled(space: Space, address: int, buffer: memoryview, gaps: bool | None) -> int:
+    """Space.readinto, again until the buffer is full, with zeros for what is missing: for gaps, for absent bytes if
+    `gaps` is False, for nothing if it is None. Raises as readinto does."""
+    done = 0
+    while done < len(buffer):
+        try:
+            done += space.readinto(address + done, buffer[done:])
+        except AbsentMemory as missing:
+            if missing.gap is not gaps:
+                if done:
+                    break
+                raise
+            end = next(iter(space.runs(address + done, address + len(buffer)))).end
+            count = end - address - done
+            buffer[done : done + count] = bytes(count)
+            done += count
+    return done
 
 
 class ZeroFilled:
@@ -229,20 +248,7 @@ class ZeroFilled:
         self._space = space
 
     def readinto(self, address: int, buffer: memoryview) -> int:
-        done = 0
-        while done < len(buffer):
-            try:
-                done += self._space.readinto(address + done, buffer[done:])
-            except AbsentMemory as absent:
-                if absent.gap and done:
-                    break
-                if absent.gap:
-                    raise
-                end = next(self.runs(address + done, address + len(buffer))).end
-                count = end - address - done
-                buffer[done : done + count] = bytes(count)
-                done += count
-        return done
+        return read_filled(self._space, address, buffer, gaps=False)
 
     def runs(self, low: int, high: int) -> Iterator[Run]:
         for run in self._space.runs(low, high):
@@ -252,5 +258,5 @@ class ZeroFilled:
         tally = self._space.tally(low, high)
         return tally and Tally(tally.data, tally.zero + tally.absent, 0)
 
-    def view(self, address: int, size: int) -> memoryview | None:
+    def view(self, address: int, size: int) -> Piece | None:
         return self._space.view(address, size)

@@ -35,7 +35,7 @@ def segment_file(context: Context, segment: Segment) -> Node:
             size,
             segments.flags_text(segment.flags, "rwx", "-"),
             physical=segments.physical(context.image, segment),
-            offset=segment.offset,
+            offset=segment.offset if context.image.live is None else None,
             origin="image",
         )
 
@@ -51,9 +51,8 @@ def note_file(context: Context, note: Note) -> Node:
 
 def region_file(context: Context, region: Region) -> Node:
     """The bytes of a region."""
-    return Memory(
-        context.readable(context.image.space), region.start, region.size, region_xattrs(context.image, region)
-    )
+    space = context.image.pinned(region.start, region.end)
+    return Memory(context.readable(space), region.start, region.size, region_xattrs(context.image, region))
 
 
 def region_xattrs(
@@ -119,7 +118,10 @@ def region_records(image: Image) -> list[dict[str, Any]]:
 
 def maps(image: Image) -> bytes:
     """The mappings as fs/proc/task_mmu.c (show_map_vma) prints them. A core does not say what is shared: p; of a
-    file that it names without any memory it says no permissions at all: ----."""
+    file that it names without any memory it says no permissions at all: ----. Of a live process it is the kernel's."""
+    own = image.process.text("maps")
+    if own is not None:
+        return own
     width = 73 if image.target.bits == 64 else 49
     lines = []
     for mapping in regions.mappings(image):

@@ -6,13 +6,14 @@ made and may be used from any thread. Failures are MemfsErrors with the errno fo
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from enum import Enum
 from typing import ClassVar, NamedTuple
 
 from memfs.errors import MemfsError, not_found
 from memfs.facts.segments import OFFSET_END
-from memfs.image import Space, State
+from memfs.image import Piece, Space, State
 from memfs.io.cache import Cache
 
 SIZE_AT_MOST = OFFSET_END
@@ -49,12 +50,34 @@ class Sizes(NamedTuple):
     data: Sequence[int]
 
 
+class Who(NamedTuple):
+    """Whose a node is, where not everything belongs to who mounted: in a directory of processes."""
+
+    uid: int
+    gid: int
+    mtime_ns: int
+    may: Callable[[int], bool]  # whether a user may look into it
+
+
+class Caller(NamedTuple):
+    """Who asks: ids as the kernel hands them over; `pid` is of the thread, 0 where it is not known here."""
+
+    uid: int
+    pid: int
+
+
 class Node:
     """What the tree is made of."""
 
     kind: ClassVar[Kind]
     policy: Policy = Policy.STATIC
     key: Hashable = None
+    who: Who | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is in use as it is, and must not be exchanged for a newer one."""
+        return False
 
     def stat(self, exact: bool = True) -> Stat:
         """Kind and size; `exact=False` leaves the size out where it is costly."""
@@ -73,9 +96,17 @@ class Dir(Node):
     def stat(self, exact: bool = True) -> Stat:
         return Stat(Kind.DIR, 0, 0)
 
+    def listing(self) -> Dir:
+        """The directory at this moment: one whose names, numbers and children belong together."""
+        return self
+
     def names(self) -> Sequence[str]:
         """What a listing shows, in order."""
         raise NotImplementedError
+
+    def kind_of(self, index: int) -> Kind:
+        """What names()[index] is."""
+        return self.child(index).kind
 
     def child(self, index: int) -> Node:
         """The node of names()[index]."""
@@ -118,8 +149,8 @@ class Reader:
         Raises AbsentMemory (ENODATA) if that is the first one, and MemfsError (EIO) for what fails."""
         raise NotImplementedError
 
-    def view(self, offset: int, size: int) -> memoryview | None:
-        """The same bytes for a system call alone to read (see Space.view), or None."""
+    def view(self, offset: int, size: int) -> memoryview | Piece | None:
+        """The same bytes without a copy, or where they lie (see Space.view); None for neither."""
         return None
 
     def next_data(self, offset: int) -> int:
@@ -162,6 +193,10 @@ class Link(Node):
     def __init__(self, target: str) -> None:
         self.target = target
 
+    def target_for(self, caller: Caller | None) -> str:
+        """Where it leads whoever asks. Raises MemfsError (ENOENT)."""
+        return self.target
+
     def stat(self, exact: bool = True) -> Stat:
         return Stat(Kind.LINK, len(self.target.encode("utf-8", "surrogateescape")), 0)
 
@@ -181,7 +216,7 @@ class BytesReader(Reader):
         buffer[: len(piece)] = piece
         return len(piece)
 
-    def view(self, offset: int, size: int) -> memoryview | None:
+    def view(self, offset: int, size: int) -> memoryview | Piece | None:
         return self._data[offset : offset + size]
 
 
@@ -192,11 +227,11 @@ class Generated(File):
     """A file whose bytes are made when it is looked at, of what never changes; its size is known once it was."""
 
     def __init__(self, make: Callable[[], bytes]) -> None:
-        self._make = make
+        self.make = make
         self._size: int | None = None
 
     def _bytes(self) -> bytes:
-        data = _rendered.get(self, self._make)
+        data = _rendered.get(self, self.make)
         self._size = len(data)
         return data
 
@@ -207,6 +242,87 @@ class Generated(File):
 
     def open(self) -> Reader:
         return BytesReader(self._bytes())
+
+
+class LiveText(File):
+    """A text about what changes. It is made at the first open, and stays what it is until the last close: readers
+    that come in between see the same. It has no size before, as the files of /proc have none."""
+
+    policy = Policy.LIVE
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        """`make` gives the text as it is at this moment."""
+        self._make = make
+        self._lock = threading.Lock()
+        self._data = b""
+        self._readers = 0
+
+    @property
+    def pinned(self) -> bool:
+        return self._readers > 0
+
+    @property
+    def direct(self) -> bool:
+        return True
+
+    def stat(self, exact: bool = True) -> Stat:
+        size = len(self._data) if self._readers else 0
+        return Stat(Kind.FILE, size, size)
+
+    def open(self) -> Reader:
+        with self._lock:
+            if not self._readers:
+                self._data = self._make()
+            self._readers += 1
+            return _TextReader(self._data, self._closed)
+
+    def _closed(self) -> None:
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                self._data = b""
+
+
+class _TextReader(BytesReader):
+    """A reader that says when it is done."""
+
+    def __init__(self, data: bytes, closed: Callable[[], None]) -> None:
+        super().__init__(data)
+        self._closed = closed
+
+    def close(self) -> None:
+        self._closed()
+        self._closed = lambda: None
+
+
+class Refused(File):
+    """A file that may not be looked into, and says why when it is opened."""
+
+    policy = Policy.LIVE
+
+    def __init__(self, error: MemfsError) -> None:
+        self._error = error
+
+    def stat(self, exact: bool = True) -> Stat:
+        return Stat(Kind.FILE, 0, 0)
+
+    def open(self) -> Reader:
+        why = self._error
+        raise MemfsError(why.what, why.why, why.hint, why.errno, why.subject)
+
+
+class RefusedLink(Link):
+    """A link that may not be read, and says why when it is."""
+
+    policy = Policy.LIVE
+
+    def __init__(self, error: MemfsError) -> None:
+        super().__init__("")
+        self._error = error
+
+    def target_for(self, caller: Caller | None) -> str:
+        why = self._error
+        raise MemfsError(why.what, why.why, why.hint, why.errno, why.subject)
 
 
 # -- files that are memory -----------------------------------------------------------------------------------------
@@ -226,7 +342,7 @@ class MemoryReader(Reader):
             return 0
         return self._space.readinto(self._base + offset, buffer[:room])
 
-    def view(self, offset: int, size: int) -> memoryview | None:
+    def view(self, offset: int, size: int) -> memoryview | Piece | None:
         return self._space.view(self._base + offset, size)
 
     def next_data(self, offset: int) -> int:
@@ -262,6 +378,8 @@ class Memory(File):
 
     @property
     def direct(self) -> bool:
+        if self.policy is Policy.LIVE:
+            return True
         tally = self.space.tally(self.base, self.base + self.size)
         return tally is None or tally.data + tally.zero < self.size
 
@@ -276,7 +394,14 @@ class AddressSpace(Memory):
     """A file whose offsets are addresses: like /proc/PID/mem it has no size, and gaps."""
 
     def stat(self, exact: bool = True) -> Stat:
-        return Stat(Kind.FILE, 0, super().stat().data) if exact else Stat(Kind.FILE, None, 0)
+        if not exact:
+            return Stat(Kind.FILE, None, 0)
+        try:
+            return Stat(Kind.FILE, 0, super().stat().data)
+        except MemfsError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM):
+                raise
+            return Stat(Kind.FILE, 0, 0)  # that it is there may be seen, as /proc/PID/mem may
 
     @property
     def direct(self) -> bool:

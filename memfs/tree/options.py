@@ -5,10 +5,12 @@ in force (ro, nosuid, nodev, noexec); the others are dropped. Any other word is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from memfs.errors import MemfsError
+from memfs.image import Access
 
 
 class Settings(NamedTuple):
@@ -22,6 +24,14 @@ class Settings(NamedTuple):
     fsname: str | None = None
     fuse: str = "kernel"
     log: str | None = None
+    noswapin: bool = False
+    nobacking: bool = False
+    symbols: str | None = None
+
+    @property
+    def access(self) -> Access:
+        """What looking at a live source may cost it."""
+        return Access(swapin=not self.noswapin, backing=not self.nobacking)
 
 
 def _flag(value: str) -> bool:
@@ -32,6 +42,10 @@ def _text(value: str) -> str:
     if not value or "\0" in value:
         raise ValueError("this is no name")
     return value
+
+
+def _path(value: str) -> str:
+    return os.path.abspath(_text(value))  # it is opened when somebody looks: a daemon is elsewhere then
 
 
 def _number(value: str) -> int:
@@ -72,6 +86,9 @@ OPTIONS = (
         "fuse", "TRANSPORT", "kernel (the default), or libfuse through mfusepy or fusepy", "fuse", _text,
         ("kernel", "libfuse", "mfusepy", "fusepy"),
     ),
+    Option("noswapin", "", "what a process has in swap stays there: ENODATA", "noswapin", _flag),
+    Option("nobacking", "", "what a process has only in mapped files is not read: ENODATA", "nobacking", _flag),
+    Option("symbols", "FILE", "a kernel's System.map, kallsyms or vmlinux (default: its own memory)", "symbols", _path),
     Option("log", "FILE", "append the log to a file (default: stderr with -f, else syslog)", "log", _text),
 )  # fmt: skip
 
@@ -89,9 +106,9 @@ DROPPED = (
 _PRIVATE = ("x-", "X-")  # what fstab says to others than the filesystem
 
 
-def parse(*texts: str) -> Settings:
+def parse(*texts: str, sloppy: bool = False) -> Settings:
     """The arguments of -o: words between commas, `\\,` for a comma in a value. Raises MemfsError (EINVAL)."""
-    return from_words(word for text in texts for word in split(text))
+    return from_words((word for text in texts for word in split(text)), sloppy)
 
 
 def split(text: str) -> list[str]:
@@ -115,15 +132,16 @@ def escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
-def from_words(words: Iterable[str]) -> Settings:
-    """Settings out of `name` and `name=value` words. The last one of a name counts."""
+def from_words(words: Iterable[str], sloppy: bool = False) -> Settings:
+    """Settings out of `name` and `name=value` words. The last one of a name counts. `sloppy` drops names that nobody
+    knows, as mount(8) asks for by -s; a value that is wrong stays an error. Raises MemfsError (EINVAL)."""
     fields: dict[str, Any] = {}
     for word in words:
         name, given, value = word.partition("=")
         option = next((option for option in OPTIONS if option.name == name), None)
         if option is not None:
             fields[option.field] = _value(option, word, given, value)
-        elif name not in DROPPED and name not in IN_FORCE and not name.startswith(_PRIVATE):
+        elif not sloppy and name not in DROPPED and name not in IN_FORCE and not name.startswith(_PRIVATE):
             raise _unknown(name)
     return Settings()._replace(**fields)
 

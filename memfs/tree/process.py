@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
+from memfs.errors import MemfsError
 from memfs.facts import arguments, auxv, notes, regions, segments, summary, threads
 from memfs.facts.naming import to_bytes, unique
 from memfs.image import Image, Note, fact
 from memfs.tree import headers, memory, render
-from memfs.tree.node import Dir, Generated, Link, Node
+from memfs.tree.node import Dir, Generated, Kind, Link, Node, RefusedLink
 from memfs.tree.rows import Context, Listing, Make, Row, RowDir
 
 _PATH_MAX = 4096
@@ -55,35 +57,37 @@ def of_thread(data: Part, exists: Callable[[Image, threads.Thread], Any] | None 
 
 
 def _info_text(image: Image) -> bytes:
-    return render.to_text({k: v for k, v in summary.info(image).items() if v not in (None, [])}).replace(
-        b"\nwarnings: ", b"\nwarning: "
-    )
+    return render.facts(summary.info(image))
 
 
 def _elf(image: Image) -> bool:
     return headers.elf(image) is not None
 
 
-def _ehdr(image: Image) -> bytes | None:
+def ehdr(image: Image) -> bytes | None:
     container = headers.elf(image)
     return container.ehdr.raw if container else None
 
 
+def of_proc(name: str) -> Make:
+    """A file that is the kernel's own, of a process that has one."""
+    return where(lambda image: image.process.identity(), text_of(lambda image: image.process.text(name) or b""))
+
+
 def _comm(image: Image) -> bytes | None:
+    if image.process.identity() is not None:
+        return image.process.text("comm")
     info = threads.psinfo(image)
     return info.fname + b"\n" if info else None
 
 
-def _cmdline(image: Image) -> bytes | None:
-    return arguments.arguments(image).cmdline
-
-
-def _environ(image: Image) -> bytes | None:
-    return arguments.arguments(image).environ
-
-
 def _exe(context: Context) -> Node | None:
-    path = arguments.exe(context.image)
+    try:
+        path = arguments.exe(context.image)
+    except MemfsError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            raise
+        return RefusedLink(error)
     return Link(path) if path and len(to_bytes(path)) < _PATH_MAX else None
 
 
@@ -162,15 +166,15 @@ def _thread_records(image: Image) -> list[dict[str, Any]]:
     return out
 
 
-def _registers(image: Image, thread: threads.Thread) -> bytes | None:
+def registers(image: Image, thread: threads.Thread) -> bytes | None:
     return threads.register_bytes(image, thread.task)
 
 
-def _registers_json(image: Image, thread: threads.Thread) -> bytes:
+def registers_json(image: Image, thread: threads.Thread) -> bytes:
     return render.to_json({name: hex(value) for name, value in threads.registers(image, thread.task)})
 
 
-def _registers_text(image: Image, thread: threads.Thread) -> bytes:
+def registers_text(image: Image, thread: threads.Thread) -> bytes:
     def describe(value: int) -> str | None:
         region = regions.region_at(image, value)
         return f"{region.name}+{value - region.start:#x}" if region else None
@@ -226,6 +230,26 @@ def _status_json(image: Image, thread: threads.Thread) -> bytes:
     return render.to_json(_status(image, thread))
 
 
+def of_task(name: str) -> Make:
+    """A thread's file that is the kernel's own."""
+
+    def data(image: Image, thread: threads.Thread) -> bytes:
+        found = thread.task.text(name)
+        if found is None:
+            raise MemfsError("no such thread", "it has ended", errno=errno.ESRCH, subject=thread.name)
+        return found
+
+    return of_thread(data, lambda image, thread: image.process.identity() is not None)
+
+
+def _task_names(image: Image) -> list[str]:
+    return _thread_names(image) if image.process.identity() is not None else []
+
+
+def _task(context: Context) -> Node:
+    return Link(f"../threads/{context.subject.name}")
+
+
 def _stack(context: Context) -> Node | None:
     sp = context.subject.sp
     region = regions.region_at(context.image, sp) if sp else None
@@ -240,7 +264,7 @@ def _current(context: Context) -> Node | None:
 # -- listings ------------------------------------------------------------------------------------------------------
 
 
-def _segment(context: Context) -> Node:
+def segment(context: Context) -> Node:
     return memory.segment_file(context, context.subject)
 
 
@@ -261,12 +285,13 @@ LISTINGS = {
     "segment": Listing(segments.file_names, segments.listed, segments.sizes),
     "region": Listing(_region_names, regions.regions),
     "tid": Listing(_thread_names, threads.threads),
+    "task": Listing(_task_names, threads.threads, kind=Kind.LINK),
 }
 
 PROCESS = (
     Row("info", text_of(_info_text), "what this image is, a fact a line; warnings last"),
     Row("info.json", json_of(summary.info), "the same for programs"),
-    Row("headers/ehdr", optional(_ehdr), "the ELF header"),
+    Row("headers/ehdr", optional(ehdr), "the ELF header"),
     Row("headers/ehdr.txt", where(_elf, text_of(headers.ehdr_text)), "the ELF header, decoded"),
     Row("headers/phdrs", where(_elf, text_of(headers.table_bytes)), "the program header table"),
     Row("headers/phdrs.txt", where(_elf, text_of(headers.phdrs_text)), "the program headers, one a line"),
@@ -277,7 +302,7 @@ PROCESS = (
     Row("notes/{note}.json", _note_json, "the note for programs"),
     Row("notes.json", json_of(_notes_records), "the table of notes"),
     Row("segments", None, "PT_LOADs and other program headers that have bytes, by index"),
-    Row("segments/{segment}", _segment, "the bytes of a segment"),
+    Row("segments/{segment}", segment, "the bytes of a segment"),
     Row("segments.json", json_of(segments.records), "the table of segments"),
     Row("regions", None, "memory by meaning: heap, stack, libc.so.6.text"),
     Row("regions/{region}", _region, "the bytes of a region"),
@@ -288,27 +313,41 @@ PROCESS = (
     Row("auxv", where(auxv.raw, text_of(auxv.raw)), "the auxiliary vector"),
     Row("auxv.txt", where(auxv.raw, text_of(_auxv_text)), "the auxiliary vector, an entry a line"),
     Row("auxv.json", where(auxv.raw, json_of(_auxv_records)), "the auxiliary vector for programs"),
-    Row("cmdline", optional(_cmdline), "the arguments, each ended by NUL"),
-    Row("environ", optional(_environ), "the environment, each ended by NUL"),
+    Row("cmdline", optional(arguments.cmdline), "the arguments, each ended by NUL"),
+    Row("environ", optional(arguments.environ), "the environment, each ended by NUL"),
     Row("comm", optional(_comm), "the name of the process"),
     Row("exe", _exe, "a link to where the executable was"),
     Row("threads", None, "the threads by id, the one that crashed first"),
-    Row("threads/{tid}/registers", of_thread(_registers), "the general registers (pr_reg)"),
-    Row("threads/{tid}/registers.txt", of_thread(_registers_text, _registers), "name, value, what it points to"),
-    Row("threads/{tid}/registers.json", of_thread(_registers_json, _registers), "the registers for programs"),
+    Row("threads/{tid}/registers", of_thread(registers), "the general registers (pr_reg)"),
+    Row("threads/{tid}/registers.txt", of_thread(registers_text, registers), "name, value, what it points to"),
+    Row("threads/{tid}/registers.json", of_thread(registers_json, registers), "the registers for programs"),
     Row("threads/{tid}/fpregs", of_thread(_fpregs), "the floating-point registers"),
     Row("threads/{tid}/fpregs.txt", of_thread(_fpregs_text, _fpregs), "the floating-point registers, one a line"),
     Row("threads/{tid}/fpregs.json", of_thread(_fpregs_json, _fpregs), "the floating-point registers for programs"),
     Row("threads/{tid}/siginfo", of_thread(_signal), "the signal (siginfo_t)"),
     Row("threads/{tid}/siginfo.txt", of_thread(_signal_text, _signal_record), "the signal, a field a line"),
     Row("threads/{tid}/siginfo.json", of_thread(_signal_json, _signal_record), "the signal for programs"),
+    Row("threads/{tid}/comm", of_task("comm"), "the name of the thread (live)"),
+    Row("threads/{tid}/stat", of_task("stat"), "the kernel's line about the thread (live)"),
+    Row("threads/{tid}/status", of_task("status"), "what the kernel says of the thread (live)"),
     Row("threads/{tid}/status.json", of_thread(_status_json, _status), "ids, signals and times"),
     Row("threads/{tid}/stack", _stack, "a link to the region that sp points into"),
     Row("threads/current", _current, "a link to the thread that crashed, or the first"),
     Row("threads.json", json_of(_thread_records), "the table of threads"),
+    Row("status", of_proc("status"), "what the kernel says of the process (live)"),
+    Row("stat", of_proc("stat"), "the kernel's line about the process (live)"),
+    Row("statm", of_proc("statm"), "its sizes, in pages (live)"),
+    Row("limits", of_proc("limits"), "its resource limits (live)"),
+    Row("smaps", of_proc("smaps"), "its mappings with what is resident of them (live)"),
+    Row("task/{task}", _task, "a link to the thread's directory, as /proc has it (live)"),
 )
 
 
 def root(image: Image, absent_as_zero: bool = False) -> Dir:
-    """The root directory of a process image."""
-    return RowDir(Context(image, absent_as_zero), PROCESS, LISTINGS)
+    """The root directory of a process image, one for each image: it keeps what was found out."""
+    key = "root", absent_as_zero
+    with image.lock:
+        if key not in image.cache:
+            image.cache[key] = RowDir(Context(image, absent_as_zero), PROCESS, LISTINGS)
+        made: Dir = image.cache[key]
+    return made

@@ -90,3 +90,8 @@ def registers_text(values: Iterable[tuple[str, int, int]], describe: Callable[[i
         meaning = describe(value)
         lines.append(f"{name:<10} 0x{value:0{2 * size}x}" + (f"  {printable_bytes(meaning)}" if meaning else "") + "\n")
     return encode("".join(lines))
+
+
+def facts(record: dict[str, Any]) -> bytes:
+    """`info`: a fact a line, what is not known left out, a warning a line."""
+    return to_text({k: v for k, v in record.items() if v not in (None, [])}).replace(b"\nwarnings: ", b"\nwarning: ")

@@ -5,12 +5,14 @@ listing: `threads/{tid}/registers` is a row for each thread. A row whose `make` 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from memfs.errors import MemfsError, not_found
 from memfs.image import Image, Space
 from memfs.io.sparse import ZeroFilled
-from memfs.tree.node import Dir, Node, Sizes
+from memfs.tree.node import Dir, Kind, Node, Refused, Sizes
 
 
 class Context(NamedTuple):
@@ -44,69 +46,99 @@ class Listing(NamedTuple):
     names: Callable[[Image], Sequence[str]]
     subjects: Callable[[Image], Sequence[Any]]
     sizes: Callable[[Image], tuple[Sequence[int], Sequence[int]] | None] = lambda image: None
+    kind: Kind = Kind.FILE  # of an entry that no rows are below
 
 
 class RowDir(Dir):
-    """The directory that a group of rows makes."""
+    """The directory that a group of rows makes. Looking one name up makes that row alone."""
 
     def __init__(self, context: Context, rows: Sequence[Row], listings: dict[str, Listing]) -> None:
         self._context = context
         self._listings = listings
-        self._rows = rows
-        self._parts: list[_Single | _Table] | None = None
         self._hidden: dict[str, Row] = {row.path: row for row in rows if not row.listed}
-        self._names: list[str] | None = None
-
-    def _made(self) -> list[_Single | _Table]:
-        if self._parts is None:
-            self._parts = list(self._make_parts())
-        return self._parts
-
-    def _make_parts(self) -> Iterator[_Single | _Table]:
-        """Rows grouped by the first component of their paths."""
-        groups: dict[str, list[Row]] = {}
-        for row in self._rows:
+        self._groups: dict[str, list[Row]] = {}  # by the first component of their paths
+        for row in rows:
             if row.listed:
                 first, _, rest = row.path.partition("/")
-                groups.setdefault(first if rest or "{" not in first else _placeholder(first), []).append(row)
-        for first, rows in groups.items():
-            if first.startswith("{"):
-                yield _Table(self._context, first[1:-1], rows, self._listings)
-                continue
-            leaf = next((row for row in rows if row.path == first), None)
-            below = [row._replace(path=row.path[len(first) + 1 :]) for row in rows if row is not leaf]
-            if below:
-                directory = RowDir(self._context, below, self._listings)
-                if leaf is not None or directory.names():
-                    yield _Single(first, directory)
-            elif leaf is not None:
-                node = RowDir(self._context, (), {}) if leaf.make is None else leaf.make(self._context)
-                if node is not None:
-                    yield _Single(first, node)
+                self._groups.setdefault(first if rest or "{" not in first else _placeholder(first), []).append(row)
+        self._made: dict[str, _Single | _Table | None] = {}
+        self._names: list[str] | None = None
+
+    def _part(self, first: str) -> _Single | _Table | None:
+        """What a group of rows makes; None where it does not exist."""
+        if first not in self._made:
+            rows = self._groups[first]
+            table = first.startswith("{")
+            self._made[first] = (
+                _Table(self._context, first[1:-1], rows, self._listings) if table else self._single(first, rows)
+            )
+        return self._made[first]
+
+    def _single(self, first: str, rows: Sequence[Row]) -> _Single | None:
+        leaf = next((row for row in rows if row.path == first), None)
+        below = [row._replace(path=row.path[len(first) + 1 :]) for row in rows if row is not leaf]
+        if below:
+            directory = RowDir(self._context, below, self._listings)
+            return _Single(first, directory) if leaf is not None or directory.names() else None
+        if leaf is None or leaf.make is None:
+            return _Single(first, RowDir(self._context, (), {}))
+        try:
+            node = leaf.make(self._context)
+        except MemfsError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM):
+                raise
+            node = Refused(error)  # it is there; whoever opens it is told why not
+        return _Single(first, node) if node is not None else None
+
+    def _parts(self) -> Iterator[_Single | _Table]:
+        for first in self._groups:
+            part = self._part(first)
+            if part is not None:
+                yield part
 
     def names(self) -> Sequence[str]:
         if self._names is None:
-            self._names = [name for part in self._made() for name in part.names()]
+            self._names = [name for part in self._parts() for name in part.names()]
         return self._names
 
-    def child(self, index: int) -> Node:
-        for part in self._made():
+    def _place(self, index: int) -> tuple[_Single | _Table, int]:
+        for part in self._parts():
             if index < len(part.names()):
-                return part.child(index)
+                return part, index
             index -= len(part.names())
         raise IndexError(index)
 
+    def child(self, index: int) -> Node:
+        part, place = self._place(index)
+        return part.child(place)
+
+    def kind_of(self, index: int) -> Kind:
+        part, place = self._place(index)
+        return part.kind_of(place)
+
     def find(self, name: str) -> int | None:
         base = 0
-        for part in self._made():
+        for part in self._parts():
             index = part.find(name)
             if index is not None:
                 return base + index
             base += len(part.names())
         return None
 
+    def lookup(self, name: str) -> Node:
+        for first in self._groups:
+            if first == name or first.startswith("{"):
+                part = self._part(first)
+                index = part.find(name) if part is not None else None
+                if part is not None and index is not None:
+                    return part.child(index)
+        node = self.unlisted(name)
+        if node is None:
+            raise not_found(name)
+        return node
+
     def sizes(self) -> Sizes | None:
-        parts = self._made()
+        parts = list(self._parts())
         return parts[0].sizes() if len(parts) == 1 and isinstance(parts[0], _Table) else None
 
     def unlisted(self, name: str) -> Node | None:
@@ -126,6 +158,9 @@ class _Single:
 
     def child(self, index: int) -> Node:
         return self._node
+
+    def kind_of(self, index: int) -> Kind:
+        return self._node.kind
 
     def find(self, name: str) -> int | None:
         return 0 if name == self._name else None
@@ -167,6 +202,10 @@ class _Table:
         if node is None:
             raise LookupError(f"a row of a listing without a node: {rows[0]}")
         return node
+
+    def kind_of(self, index: int) -> Kind:
+        below = self._below[self._suffixes[index % len(self._suffixes)]]
+        return Kind.DIR if below[0].path else self._listing.kind
 
     def sizes(self) -> Sizes | None:
         found = self._listing.sizes(self._context.image) if self._suffixes == [""] else None

@@ -1,8 +1,8 @@
-"""A mount whose files a, b, ... block on a pipe, and whose file `cut` is a mapping of a file that can be cut off.
+"""A mount whose files stuck0, stuck1, ... block on a pipe, and whose others do not: `cut` is pieces of FILE, which
+can be cut off, `plain` is FILE by direct I/O.
 
-stuck.py MOUNTPOINT PIPE FILE"""
+stuck.py mount TRANSPORT PIPE FILE MOUNTPOINT"""
 
-import mmap
 import os
 import sys
 from typing import ClassVar
@@ -11,9 +11,10 @@ from memfs.fuse import daemon, mount
 from memfs.fuse.filesystem import Filesystem, default_owner
 from memfs.fuse.log import Log
 from memfs.fuse.transport import Mounting
+from memfs.image import Piece
 from memfs.tree.node import Dir, File, Generated, Kind, Reader, Stat
 
-POINT, PIPE, FILE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+TRANSPORT, PIPE, FILE, POINT = sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]
 SIZE = os.stat(FILE).st_size
 STUCK = 24
 
@@ -28,7 +29,7 @@ class StuckReader(Reader):
 
 
 class StuckFile(File):
-    direct = True  # type: ignore[assignment]
+    direct = True
 
     def stat(self, exact: bool = True) -> Stat:
         return Stat(Kind.FILE, 4096, 4096)
@@ -37,25 +38,52 @@ class StuckFile(File):
         return StuckReader()
 
 
-class MappedReader(Reader):
-    """A window on a mapping that nobody checks: what a source is that is cut off after it was checked."""
+class PieceReader(Reader):
+    """Pieces of a file that nobody checks: what a source is that is cut off after it was checked."""
 
     size = SIZE
 
     def __init__(self) -> None:
-        with open(FILE, "rb") as file:
-            self.window = memoryview(mmap.mmap(file.fileno(), SIZE, mmap.MAP_SHARED, mmap.PROT_READ))
+        self.fd = os.open(FILE, os.O_RDONLY)
 
-    def view(self, offset: int, size: int) -> memoryview:
-        return self.window[offset : offset + size]
+    def view(self, offset: int, size: int) -> Piece:
+        return Piece(self.fd, offset, size)
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
-class MappedFile(File):
+class PieceFile(File):
     def stat(self, exact: bool = True) -> Stat:
         return Stat(Kind.FILE, SIZE, SIZE)
 
     def open(self) -> Reader:
-        return MappedReader()
+        return PieceReader()
+
+
+class PlainReader(Reader):
+    """The file, as far as it goes."""
+
+    size = SIZE
+
+    def __init__(self) -> None:
+        self.fd = os.open(FILE, os.O_RDONLY)
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        return os.preadv(self.fd, (buffer,), offset)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class PlainFile(File):
+    direct = True
+
+    def stat(self, exact: bool = True) -> Stat:
+        return Stat(Kind.FILE, SIZE, SIZE)
+
+    def open(self) -> Reader:
+        return PlainReader()
 
 
 class Bug(Generated):
@@ -72,7 +100,8 @@ class Root(Dir):
     files: ClassVar[dict[str, File]] = {
         **{f"stuck{index}": StuckFile() for index in range(STUCK)},
         "free": Generated(lambda: b"free" * 1000),
-        "cut": MappedFile(),
+        "cut": PieceFile(),
+        "plain": PlainFile(),
         "bug": Bug(),
     }
 
@@ -88,4 +117,4 @@ class Root(Dir):
 
 point = mount.check_point(POINT)
 files = Filesystem(Root, default_owner(None, None, 0o077, 0))
-sys.exit(daemon.run(Mounting(files, point, "stuck", False, False), "kernel", Log(None), True))
+sys.exit(daemon.run(Mounting(files, point, "stuck", False, False), TRANSPORT, Log(None), True))

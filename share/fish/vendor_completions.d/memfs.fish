@@ -13,7 +13,7 @@ end
 
 # The arguments so far: what is no option, and no value of one.
 function __memfs_arguments
-    set -l valued 'mount -o' 'info -o' 'ls -o' 'cat --offset' 'cat --length' 'cat -o' 'cp -o' 'install-helper --prefix'
+    set -l valued 'mount -o' 'mount --symbols' 'info -o' 'info --symbols' 'ls -o' 'ls --symbols' 'cat --offset' 'cat --length' 'cat -o' 'cat --symbols' 'cp -o' 'cp --symbols' 'symbolize -o' 'symbolize --symbols' 'install-helper --prefix'
     set -l words (commandline -opc)
     set -l command $words[2]
     set -l skip no
@@ -44,7 +44,7 @@ function __memfs_image
     set -l source (string replace -r '^~/' "$HOME/" -- (__memfs_arguments)[1])
     set -l directory (string replace -r '[^/]*$' '' -- (commandline -ct))
     for name in ($program ls -- $source $directory 2>/dev/null)
-        if string match -qr '^(headers|notes|segments|regions|threads|threads/[^/]+)$' -- (string replace -r '^/' '' -- $directory$name)
+        if string match -qr '^(headers|notes|segments|regions|threads|threads/[^/]+|task|cpus|cpus/[^/]+)$' -- (string replace -r '^/' '' -- $directory$name)
             echo -- $directory$name/
         else
             echo -- $directory$name
@@ -55,7 +55,7 @@ end
 # Words of -o, after the last comma.
 function __memfs_mount_options
     set -l head (string replace -r '[^,]*$' '' -- (commandline -ct))
-    printf '%s\n' $head'absent=zero	bytes that the image does not have read as zeros' 'allow_other	let other users look, as far as the modes allow' 'uid=	the owner of every file (default: who mounts)' 'gid=	the group of every file (default: who mounts)' 'umask=	bits that the modes lose (default: 0077)' 'fsname=	what the first column of /proc/mounts says (default: the source)' 'fuse=kernel	kernel (the default), or libfuse through mfusepy or fusepy' 'fuse=libfuse	kernel (the default), or libfuse through mfusepy or fusepy' 'fuse=mfusepy	kernel (the default), or libfuse through mfusepy or fusepy' 'fuse=fusepy	kernel (the default), or libfuse through mfusepy or fusepy' 'log=	append the log to a file (default: stderr with -f, else syslog)'
+    printf '%s\n' $head'absent=zero	bytes that the image does not have read as zeros' 'allow_other	let other users look, as far as the modes allow' 'uid=	the owner of every file (default: who mounts)' 'gid=	the group of every file (default: who mounts)' 'umask=	bits that the modes lose (default: 0077)' 'fsname=	what the first column of /proc/mounts says (default: the source)' 'fuse=kernel	kernel (the default), or libfuse through mfusepy or fusepy' 'fuse=libfuse	kernel (the default), or libfuse through mfusepy or fusepy' 'fuse=mfusepy	kernel (the default), or libfuse through mfusepy or fusepy' 'fuse=fusepy	kernel (the default), or libfuse through mfusepy or fusepy' 'noswapin	what a process has in swap stays there: ENODATA' 'nobacking	what a process has only in mapped files is not read: ENODATA' 'symbols=	a kernel\'s System.map, kallsyms or vmlinux (default: its own memory)' 'log=	append the log to a file (default: stderr with -f, else syslog)'
 end
 
 complete -c memfs -f
@@ -67,6 +67,7 @@ complete -c memfs -n __memfs_first -a 'info' -d 'what an image is, a fact a line
 complete -c memfs -n __memfs_first -a 'ls' -d 'list a directory of an image, without a mount'
 complete -c memfs -n __memfs_first -a 'cat' -d 'print files of an image, without a mount'
 complete -c memfs -n __memfs_first -a 'cp' -d 'copy out of an image, sparse, without a mount'
+complete -c memfs -n __memfs_first -a 'symbolize' -d 'name the kernel addresses in a text'
 complete -c memfs -n __memfs_first -a 'tree' -d 'what there is below a mount, a file a line'
 complete -c memfs -n __memfs_first -a 'doctor' -d 'what this machine has, what is missing, and what to do'
 complete -c memfs -n __memfs_first -a 'install-helper' -d 'let mount(8) and fstab mount memfs'
@@ -75,7 +76,9 @@ complete -c memfs -n '__memfs_is mount' -s h -l help -d 'show this help message 
 complete -c memfs -n '__memfs_is mount' -s f -d 'stay in the foreground'
 complete -c memfs -n '__memfs_is mount' -s d -d 'print every request (and stay in the foreground)'
 complete -c memfs -n '__memfs_is mount' -s v -d 'say what is mounted where'
+complete -c memfs -n '__memfs_is mount' -s s -d 'drop options that nobody knows, instead of refusing them'
 complete -c memfs -n '__memfs_is mount' -s o -xa '(__memfs_mount_options)' -d 'options, see memfs mount --help'
+complete -c memfs -n '__memfs_is mount' -l symbols -r -F -d 'the same as -o symbols=FILE'
 complete -c memfs -n '__memfs_is mount' -l debug -d 'show the traceback of an error'
 complete -c memfs -n '__memfs_at mount 0' -F
 complete -c memfs -n '__memfs_at mount 1' -xa '(__fish_complete_directories (commandline -ct))'
@@ -88,6 +91,7 @@ complete -c memfs -n '__memfs_at umount 0' -xa '(__fish_complete_directories (co
 complete -c memfs -n '__memfs_is info' -s h -l help -d 'show this help message and exit'
 complete -c memfs -n '__memfs_is info' -l json -d 'for programs: what info.json holds'
 complete -c memfs -n '__memfs_is info' -s o -xa '(__memfs_mount_options)' -d 'options, see memfs mount --help'
+complete -c memfs -n '__memfs_is info' -l symbols -r -F -d 'the same as -o symbols=FILE'
 complete -c memfs -n '__memfs_is info' -l debug -d 'show the traceback of an error'
 complete -c memfs -n '__memfs_at info 0' -F
 
@@ -96,6 +100,7 @@ complete -c memfs -n '__memfs_is ls' -s l -d 'modes, sizes, times and where link
 complete -c memfs -n '__memfs_is ls' -s R -d 'directories below, too'
 complete -c memfs -n '__memfs_is ls' -l json -d 'for programs: an array of objects'
 complete -c memfs -n '__memfs_is ls' -s o -xa '(__memfs_mount_options)' -d 'options, see memfs mount --help'
+complete -c memfs -n '__memfs_is ls' -l symbols -r -F -d 'the same as -o symbols=FILE'
 complete -c memfs -n '__memfs_is ls' -l debug -d 'show the traceback of an error'
 complete -c memfs -n '__memfs_at ls 0' -F
 complete -c memfs -n '__memfs_at ls 1' -a '(__memfs_image)'
@@ -104,6 +109,7 @@ complete -c memfs -n '__memfs_is cat' -s h -l help -d 'show this help message an
 complete -c memfs -n '__memfs_is cat' -l offset -x -d 'begin here (bytes; 0x for hex)'
 complete -c memfs -n '__memfs_is cat' -l length -x -d 'at most so many bytes'
 complete -c memfs -n '__memfs_is cat' -s o -xa '(__memfs_mount_options)' -d 'options, see memfs mount --help'
+complete -c memfs -n '__memfs_is cat' -l symbols -r -F -d 'the same as -o symbols=FILE'
 complete -c memfs -n '__memfs_is cat' -l debug -d 'show the traceback of an error'
 complete -c memfs -n '__memfs_at cat 0' -F
 complete -c memfs -n '__memfs_at cat 1 more' -a '(__memfs_image)'
@@ -111,10 +117,20 @@ complete -c memfs -n '__memfs_at cat 1 more' -a '(__memfs_image)'
 complete -c memfs -n '__memfs_is cp' -s h -l help -d 'show this help message and exit'
 complete -c memfs -n '__memfs_is cp' -s r -d 'directories and all below them (but not mem)'
 complete -c memfs -n '__memfs_is cp' -s o -xa '(__memfs_mount_options)' -d 'options, see memfs mount --help'
+complete -c memfs -n '__memfs_is cp' -l symbols -r -F -d 'the same as -o symbols=FILE'
 complete -c memfs -n '__memfs_is cp' -l debug -d 'show the traceback of an error'
 complete -c memfs -n '__memfs_at cp 0' -F
 complete -c memfs -n '__memfs_at cp 1' -a '(__memfs_image)'
 complete -c memfs -n '__memfs_at cp 2' -F
+
+complete -c memfs -n '__memfs_is symbolize' -s h -l help -d 'show this help message and exit'
+complete -c memfs -n '__memfs_is symbolize' -l json -d 'for programs: an object a line'
+complete -c memfs -n '__memfs_is symbolize' -s v -d 'say how many addresses have no name'
+complete -c memfs -n '__memfs_is symbolize' -s o -xa '(__memfs_mount_options)' -d 'options, see memfs mount --help'
+complete -c memfs -n '__memfs_is symbolize' -l symbols -r -F -d 'the same as -o symbols=FILE'
+complete -c memfs -n '__memfs_is symbolize' -l debug -d 'show the traceback of an error'
+complete -c memfs -n '__memfs_at symbolize 0' -F
+complete -c memfs -n '__memfs_at symbolize 1' -F
 
 complete -c memfs -n '__memfs_is tree' -s h -l help -d 'show this help message and exit'
 complete -c memfs -n '__memfs_is tree' -l debug -d 'show the traceback of an error'

@@ -1,0 +1,92 @@
+"""Areas of which a dump has no PT_LOAD, but page tables: a crash dump has RAM alone, all else is mapped to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from memfs.arch import memory_map
+from memfs.backends.kernel_layout import Layout, told_places
+from memfs.elf import names
+from memfs.elf.vmcoreinfo import Vmcoreinfo
+from memfs.image import Area, Target
+from memfs.io.paging import Endless, Mapped, PageTables
+
+_PIECES_AT_MOST = 1 << 17
+_PERMISSIONS = "rwx"
+"""As /proc/kcore says of everything: what the tables allow is not looked at."""
+
+
+def areas(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> tuple[Area, ...]:
+    """The areas of a layout, and those in which the page tables map something: from its first page to its last."""
+    found = {area.name: area for area in layout.areas}
+    name_of = _Names(target, layout, info)
+    for piece in islice(_outside(target, layout, tables), _PIECES_AT_MOST):
+        if piece.physical is None:
+            continue
+        name = "direct_map" if name_of.is_direct(piece.start, piece.physical) else name_of(piece.start)
+        if not name:
+            continue
+        known = found.get(name)
+        start = min(known.start, piece.start) if known else piece.start
+        end = max(known.end, piece.end) if known else piece.end
+        found[name] = Area(name, start, end, known.permissions if known else _PERMISSIONS)
+    return tuple(sorted(found.values(), key=lambda area: (area.start, -area.end)))
+
+
+def _outside(target: Target, layout: Layout, tables: PageTables) -> Iterator[Mapped]:
+    """What is mapped elsewhere than in the direct map, which may be large and says nothing new."""
+    top = 1 << target.bits
+    direct = next(((area.start, area.end) for area in layout.areas if area.name == "direct_map"), (top, top))
+    try:
+        yield from tables.ranges(layout.map.low, min(top, max(direct[0], layout.map.low)))
+        yield from tables.ranges(min(top, direct[1]), top)
+    except Endless:
+        return
+
+
+class _Names:
+    """Which area an address is in. Called with rising addresses, as the first above the direct map begins vmalloc where
+    the place of that was randomised."""
+
+    def __init__(self, target: Target, layout: Layout, info: Vmcoreinfo) -> None:
+        self._map = layout.map
+        self._is_x86_64 = target.machine == names.EM_X86_64 and target.bits == 64
+        self._is_i386 = target.machine == names.EM_386 and target.bits == 32
+        self._text_end = memory_map.TEXT_MAP + (info.number("KERNEL_IMAGE_SIZE") or 512 << 20)
+        self._vmalloc = info.number("VMALLOC_START")
+        self._direct = next(((area.start, area.end) for area in layout.areas if area.name == "direct_map"), None)
+        self._base = layout.direct_base
+        self._told = told_places(info)
+        self._places: Sequence[memory_map.Place] = layout.map.places
+
+    def is_direct(self, address: int, physical: int) -> bool:
+        """Whether it is the direct map's: where no PT_LOAD says where that is, the first memory of x86_64 is that is
+        mapped to its own address plus whole GiB."""
+        base = address - physical
+        first = self._is_x86_64 and self._base is None and self._map.direct_map <= base < self._map.high
+        if first and base % self._map.direct_alignment == 0:
+            self._base = base
+            self._direct = (base, address)
+        return base == self._base
+
+    def __call__(self, address: int) -> str:
+        if self._direct is not None and self._direct[0] <= address < self._direct[1]:
+            return "direct_map"
+        if self._is_x86_64:
+            return self._x86_64(address)
+        for place in (*self._told, *self._places):
+            if place.start <= address < place.end:
+                return place.name
+        return "vmalloc" if self._is_i386 else ""
+
+    def _x86_64(self, address: int) -> str:
+        if memory_map.TEXT_MAP <= address < memory_map.MODULES_END:
+            return "kernel_text" if address < self._text_end else "modules"
+        fixed = [place for place in self._places if place.start >= self._map.high or place.name == "ldt_remap"]
+        name = next((place.name for place in fixed if place.start <= address < place.end), "")
+        if name or address >= self._map.high or self._direct is None or address < self._direct[1]:
+            return name
+        if self._vmalloc is None:
+            self._vmalloc = address - address % self._map.direct_alignment
+        return "vmalloc" if address < self._vmalloc + self._map.vmalloc_size else "vmemmap"

@@ -1,0 +1,157 @@
+/* A process whose memory does not hold still.
+
+   moving replaced FILE   maps page after page of FILE at one address; each page holds its own number
+   moving moved           a page full of one word comes to an address and goes away again, never empty
+   moving churn N         N pages, each full of its own number, are unmapped and mapped again in no order
+   moving still WORD      one page full of WORD; on SIGUSR1 executes itself with WORD + 1
+   moving vfork           the same page as "still 1"; a vfork(2)'s child prints its pid, and when a line comes from
+                          stdin, executes "still 2"
+   moving many N          N mappings of one page that do not become one
+
+   Prints "at ADDRESS SIZE" in hex, and "ready". */
+
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define PAGE 4096UL
+#define WHERE ((char *)0x123400000000)
+
+enum { RW = PROT_READ | PROT_WRITE, ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS };
+
+static char **self;
+static long word;
+
+static void fill(void *page, uint64_t value)
+{
+    for (size_t i = 0; i < PAGE / 8; i++)
+        ((volatile uint64_t *)page)[i] = value;
+}
+
+static char *at(char *where, size_t size, int flags, int fd, off_t offset)
+{
+    char *p = mmap(where, size, RW, flags | MAP_FIXED, fd, offset);
+    if (p != where) {
+        perror("mmap");
+        exit(1);
+    }
+    return p;
+}
+
+static void ready(size_t size)
+{
+    printf("at %lx %lx\nready\n", (unsigned long)WHERE, size);
+    fflush(stdout);
+}
+
+static void replaced(const char *file)
+{
+    int fd = open(file, O_RDWR);
+    off_t size = lseek(fd, 0, SEEK_END);
+    at(WHERE, PAGE, MAP_PRIVATE, fd, 0);
+    ready(PAGE);
+    for (off_t offset = 0;; offset = (offset + PAGE) % size) {
+        at(WHERE, PAGE, MAP_PRIVATE, fd, offset);
+        usleep(300);
+    }
+}
+
+static void moved(void)
+{
+    char *other = WHERE + (1 << 20);
+    fill(at(WHERE, PAGE, ANONYMOUS, -1, 0), 0x5ec3e7);
+    ready(PAGE);
+    for (;;) {
+        mremap(WHERE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, other);
+        mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, WHERE);
+    }
+}
+
+static void churn(size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fill(at(WHERE + 2 * i * PAGE, PAGE, ANONYMOUS, -1, 0), i + 1);
+    ready(2 * count * PAGE);
+    for (uint64_t random = 1;;) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        size_t i = (random >> 33) % count;
+        munmap(WHERE + 2 * i * PAGE, PAGE);
+        fill(at(WHERE + 2 * i * PAGE, PAGE, ANONYMOUS, -1, 0), i + 1);
+    }
+}
+
+static void again(int signal)
+{
+    char next[32];
+    (void)signal;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, 0);
+    snprintf(next, sizeof next, "%ld", word + 1);
+    execl("/proc/self/exe", self[0], "still", next, (char *)0);
+    _exit(1);
+}
+
+static void still(long value)
+{
+    word = value;
+    signal(SIGUSR1, again);
+    fill(at(WHERE, PAGE, ANONYMOUS, -1, 0), value);
+    ready(PAGE);
+    for (;;)
+        pause();
+}
+
+static void with_vfork(void)
+{
+    char line[32];
+    fill(at(WHERE, PAGE, ANONYMOUS, -1, 0), 1);
+    if (!vfork()) {
+        int size = snprintf(line, sizeof line, "pid %d\nready\n", getpid());
+        if (write(1, line, size) != size || read(0, line, 1) != 1)
+            _exit(1);
+        execl("/proc/self/exe", self[0], "still", "2", (char *)0);
+        _exit(1);
+    }
+    for (;;)
+        pause();
+}
+
+static void many(size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *p = at(WHERE + i * PAGE, PAGE, ANONYMOUS, -1, 0);
+        fill(p, i + 1);
+        if (i % 2)
+            mprotect(p, PAGE, PROT_READ);
+    }
+    ready(count * PAGE);
+    for (;;)
+        pause();
+}
+
+int main(int argc, char **argv)
+{
+    self = argv;
+    prctl(PR_SET_PDEATHSIG, 9);
+    if (argc > 2 && !strcmp(argv[1], "replaced"))
+        replaced(argv[2]);
+    else if (argc > 1 && !strcmp(argv[1], "moved"))
+        moved();
+    else if (argc > 2 && !strcmp(argv[1], "churn"))
+        churn(atol(argv[2]));
+    else if (argc > 2 && !strcmp(argv[1], "still"))
+        still(atol(argv[2]));
+    else if (argc > 1 && !strcmp(argv[1], "vfork"))
+        with_vfork();
+    else if (argc > 2 && !strcmp(argv[1], "many"))
+        many(atol(argv[2]));
+    return 2;
+}
