@@ -308,7 +308,7 @@ def test_a_signal_while_a_file_is_open(secret_core: Path, point: Path, number: i
         assert server.poll() is None
         os.close(fd)
         status, out, err = server.said()
-        assert (status, out) == (0, b"")
+        assert (status, out) == (0, b""), err.decode()
         assert b"Traceback" not in err
 
 

@@ -106,7 +106,7 @@ class Server:
                 except OSError as error:
                     if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
                         continue
-                    if error.errno == errno.ENODEV:  # unmounted
+                    if error.errno in (errno.ENODEV, errno.ECONNABORTED):  # unmounted; in the middle of a request
                         break
                     raise
                 _, opcode, unique, nodeid, uid, _, pid, _, _ = unpack(buffer)

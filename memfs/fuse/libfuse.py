@@ -200,13 +200,13 @@ class LibfuseSession:
         self._binding = binding
         self._module = module
         self._stderr = Stderr()
-        self._was_ready = False
+        self._mounted: mount.Mount | None = None
         self._ready = ready
         self._calls = Calls(mounting.files, self._initialized, log, mounting.trace)
         self._calls.context = module.fuse_get_context
 
     def _initialized(self) -> None:
-        self._was_ready = True
+        self._mounted = mount.find(self._mounting.point)
         self._stderr.restore()
         self._ready()
 
@@ -218,9 +218,11 @@ class LibfuseSession:
             try:
                 front(given, _latin(point), foreground=True, raw_fi=True, encoding="latin-1", **self._options())
             except RuntimeError as error:
-                if not self._was_ready:
+                if self._mounted is None:
                     raise mount.refused(point, "libfuse", stderr.text() or f"status {error}") from error
-                raise
+                if self._mounted in mount.mounts():
+                    raise
+                # unmounted in the middle of a request: the kernel says ECONNABORTED then, and libfuse knows ENODEV only
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = dict.fromkeys((*IN_FORCE, "use_ino"), True)
