@@ -17,8 +17,8 @@ from memfs.tree.node import Caller, Dir, File, Kind, Link, Node, Policy, Reader,
 
 MODES = {Kind.DIR: stat.S_IFDIR | 0o555, Kind.FILE: stat.S_IFREG | 0o444, Kind.LINK: stat.S_IFLNK | 0o777}
 BLOCK, NAME_AT_MOST = 4096, 255
-READ_AT_MOST = 252 * 4096
-"""The largest read that a kernel asks for: it may ask for 256 pages, but these and a header must fit into a pipe."""
+READ_AT_MOST = 256 * 4096
+"""The largest read that any kernel asks for (FUSE_MAX_MAX_PAGES in fs/fuse/fuse_i.h, Linux 6.12)."""
 
 
 class Owner(NamedTuple):
@@ -76,6 +76,7 @@ class Filesystem:
         """`root` is called once, when it is first looked at; `live` says that what is in it changes."""
         self.inodes = Inodes(root)
         self.live = live
+        self.read_at_most = READ_AT_MOST  # in bytes; a transport may want fewer
         self._owner = owner
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, Dir] = {}
@@ -96,7 +97,7 @@ class Filesystem:
             who.uid if who else self._owner.uid,
             who.gid if who else self._owner.gid,
             0,
-            BLOCK if info.kind == Kind.DIR else READ_AT_MOST,
+            BLOCK if info.kind == Kind.DIR else self.read_at_most,
             0,
         )
 

@@ -19,8 +19,9 @@ from memfs.fuse import mount
 from memfs.fuse import protocol as p
 from memfs.fuse.log import Log
 from memfs.fuse.operations import Operations
-from memfs.fuse.pipe import Pipe
+from memfs.fuse.pipe import WORTH_A_PIPE, Pipe, largest
 from memfs.fuse.transport import Mounting
+from memfs.fuse.waiting import Waiting
 from memfs.image import Piece
 
 WORKERS_AT_MOST = 16
@@ -98,11 +99,12 @@ class Server:
 
     def _work(self, worker: _Worker) -> None:
         buffer = memoryview(bytearray(p.REQUEST_SIZE))
+        waiting = Waiting(self._fd)
         unpack, header_size = p.IN_HEADER.unpack_from, p.IN_HEADER.size
         try:
             while not self._surplus(worker):
                 try:
-                    got = os.readv(self._fd, (buffer,))
+                    got = waiting.read(buffer, alone=len(self._workers) == 1)
                 except OSError as error:
                     if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
                         continue
@@ -208,12 +210,15 @@ class Server:
         elif opcode == p.INTERRUPT:
             self._interrupt(unique, p.INTERRUPT_IN.unpack_from(body)[0])
         elif opcode == p.INIT:
-            major, minor, readahead, flags = p.INIT_IN.unpack_from(body)
-            self._reply(unique, p.init_reply(major, minor, readahead, flags, self._operations.live))
+            self._reply(unique, self._initial(*p.INIT_IN.unpack_from(body)))
             self._ready()
             self._wake.set()
         else:
             self._error(unique, errno.ENOSYS)
+
+    def _initial(self, major: int, minor: int, readahead: int, flags: int) -> bytes:
+        what = self._operations
+        return p.init_reply(major, minor, readahead, flags, what.live, what.read_at_most)
 
     def _reply(self, unique: int, answer: bytes | memoryview) -> int:
         """Answer a request; returns how many bytes that were."""
@@ -226,10 +231,12 @@ class Server:
 
     def _hand_over(self, worker: _Worker, unique: int, piece: Piece) -> int:
         """Answer a request with bytes of a file, which are copied by the kernel alone if they fit into a pipe."""
+        if piece.size < WORTH_A_PIPE:
+            return self._reply(unique, _copied(piece))
         if worker.pipe is None:
             worker.pipe = Pipe()
         if not worker.pipe.takes(piece):
-            return self._reply(unique, os.pread(piece.fd, piece.size, piece.offset))
+            return self._reply(unique, _copied(piece))
         try:
             sent = worker.pipe.send(self._fd, p.OUT_HEADER.pack(p.OUT_HEADER.size + piece.size, 0, unique), piece)
         except OSError as error:
@@ -237,9 +244,9 @@ class Server:
                 return 0
             if error.errno != errno.EINVAL:
                 raise
-            return self._reply(unique, os.pread(piece.fd, piece.size, piece.offset))  # of a filesystem without splice
+            return self._reply(unique, _copied(piece))  # of a filesystem without splice
         if sent < piece.size:
-            raise MemfsError("the file behind the mount was cut off: EIO")
+            raise _cut_off()
         return sent
 
     def _error(self, unique: int, number: int) -> None:
@@ -295,6 +302,18 @@ class Server:
                 self._error(unique, errno.EINTR)
 
 
+def _copied(piece: Piece) -> bytes:
+    """The bytes of a piece. Raises MemfsError (EIO) if not all of them are there any more."""
+    data = os.pread(piece.fd, piece.size, piece.offset)
+    if len(data) < piece.size:
+        raise _cut_off()
+    return data
+
+
+def _cut_off() -> MemfsError:
+    return MemfsError("the file behind the mount was cut off: EIO")
+
+
 class KernelSession:
     """A mount that is served here."""
 
@@ -306,6 +325,8 @@ class KernelSession:
 
     def serve(self) -> None:
         what = self._mounting
+        if not what.files.live:  # the bytes of what lives come by no pipe
+            what.files.read_at_most = largest()
         fd = mount.mount(what.point, what.source, what.allow_other)
         self._server = Server(fd, Operations(what.files), self._ready, self._log, what.trace)
         self._server.serve()

@@ -37,6 +37,7 @@ class Operations:
         self._buffers = threading.local()
         self._asking = threading.local()
         self.live = filesystem.live
+        self.read_at_most = filesystem.read_at_most
         self._following: _Chunk | None = None  # what a listing will ask for next
         self._prepared: tuple[_Chunk | None, list[bytes]] = None, []
         self.table: dict[int, Callable[[int, memoryview], bytes | memoryview | Piece]] = {
@@ -128,7 +129,7 @@ class Operations:
         """Bytes of a file, or where in the source they lie (see Filesystem.readinto)."""
         number, offset, size, flags, _, _, _ = p.READ_IN.unpack_from(body)
         handle = self._files.handle(number)
-        size = min(size, handle.reader.size - offset, READ_AT_MOST)
+        size = min(size, handle.reader.size - offset, self.read_at_most)
         if size <= 0:
             return b""
         view = handle.reader.view(offset, size)

@@ -9,11 +9,17 @@ import contextlib
 import fcntl
 import os
 
+from memfs.fuse.filesystem import READ_AT_MOST
 from memfs.image import Piece
 
 F_SETPIPE_SZ, F_GETPIPE_SZ = 1031, 1032  # include/uapi/linux/fcntl.h; in Python's fcntl from 3.10 on Linux alone
-CAPACITY = 1 << 20
-"""What everybody may have (/proc/sys/fs/pipe-max-size): 256 pages, of which the header takes one."""
+CAPACITIES = 2 << 20, 1 << 20
+"""What is wanted, for 256 pages and a header (that takes CAP_SYS_RESOURCE); and what everybody may have
+(/proc/sys/fs/pipe-max-size)."""
+
+WORTH_A_PIPE = 64 << 10
+"""Fewer bytes are copied in the time that the system calls take."""
+
 _PAGE = 4096
 
 
@@ -25,9 +31,11 @@ class Pipe:
 
     def _open(self) -> None:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        with contextlib.suppress(OSError):  # this user has too many pipes (pipe-user-pages-soft)
-            fcntl.fcntl(self._write, F_SETPIPE_SZ, CAPACITY)
-        self._pages: int = fcntl.fcntl(self._write, F_GETPIPE_SZ) // _PAGE
+        for capacity in CAPACITIES:
+            with contextlib.suppress(OSError):  # not allowed, or this user has too many pipes (pipe-user-pages-soft)
+                fcntl.fcntl(self._write, F_SETPIPE_SZ, capacity)
+                break
+        self.pages: int = fcntl.fcntl(self._write, F_GETPIPE_SZ) // _PAGE
 
     def close(self) -> None:
         """Nothing more is sent."""
@@ -36,7 +44,7 @@ class Pipe:
 
     def takes(self, piece: Piece) -> bool:
         """Whether a piece fits, behind a header."""
-        return 1 + (piece.offset % _PAGE + piece.size + _PAGE - 1) // _PAGE <= self._pages
+        return 1 + (piece.offset % _PAGE + piece.size + _PAGE - 1) // _PAGE <= self.pages
 
     def send(self, fd: int, header: bytes, piece: Piece) -> int:
         """Write a header and a piece to `fd` as one message; returns how many bytes of the piece there were.
@@ -62,3 +70,10 @@ class Pipe:
     def _renew(self) -> None:
         self.close()
         self._open()
+
+
+def largest() -> int:
+    """The size in bytes of the largest reads that pipes here can take: 256 pages, or four less than a pipe of 256."""
+    pipe = Pipe()
+    pipe.close()
+    return READ_AT_MOST if pipe.pages > READ_AT_MOST // _PAGE else READ_AT_MOST - 4 * _PAGE

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from struct import Struct
 
-from memfs.fuse.filesystem import READ_AT_MOST
-
 LOOKUP, FORGET, GETATTR, READLINK = 1, 2, 3, 5
 OPEN, READ, STATFS, RELEASE, FSYNC = 14, 15, 17, 18, 20
 GETXATTR, LISTXATTR, FLUSH, INIT, OPENDIR = 22, 23, 25, 26, 27
@@ -58,24 +56,23 @@ DIRENT = Struct("=QQII")  # ino, offset of the next, name's length, type; then t
 MAJOR, MINOR = 7, 39
 MAX_WRITE = 4096  # the filesystem is read-only; a small one keeps the request buffer small
 REQUEST_SIZE = 16384
-PAGES_AT_MOST = READ_AT_MOST // 4096
 FOREVER = 86400 * 365
 
 
-def init_reply(major: int, minor: int, readahead: int, flags: int, live: bool = False) -> bytes:
-    """The answer to INIT: what of WANTED the kernel offers, large requests, many of them at a time. Links of what is
-    live lead elsewhere from time to time."""
+def init_reply(major: int, minor: int, readahead: int, flags: int, live: bool, read_at_most: int) -> bytes:
+    """The answer to INIT: what of WANTED the kernel offers, requests of so many bytes, many of them at a time. Links of
+    what is live lead elsewhere from time to time."""
     wanted = WANTED & flags & ~(CACHE_SYMLINKS if live else 0)
     return INIT_OUT.pack(
         MAJOR,
         min(minor, MINOR) if major == MAJOR else MINOR,
-        max(readahead, READ_AT_MOST),
+        max(readahead, read_at_most),
         wanted,
         64,  # max_background
         48,  # congestion_threshold
         MAX_WRITE,
         1,  # time_gran: nanoseconds
-        PAGES_AT_MOST,
+        read_at_most // 4096,  # max_pages
         0,
         0,
         0,

@@ -14,9 +14,6 @@ from memfs.image import Piece
 _EXTENTS_AT_MOST = 1 << 20
 """A file with more pieces than this counts as data behind them: sparseness is lost, never a byte."""
 
-_WORTH_A_SPLICE = 64 << 10
-"""Fewer bytes are copied in the time that the system calls take."""
-
 
 class Bytes(Protocol):
     """What an image's bytes are read from: a file, or /proc/kcore. Any thread may read."""
@@ -153,9 +150,9 @@ class FileSource:
     # -- pieces --------------------------------------------------------------------------------------------------
 
     def view(self, offset: int, size: int) -> Piece | None:
-        """[offset, offset + size) for a system call to take. None for a sparse file (holes may be allocated by that),
-        and for so few bytes that copying them is faster. Raises SourceChanged."""
-        if self.is_sparse or offset + size > self.size or size < _WORTH_A_SPLICE:
+        """[offset, offset + size) for a system call to take. None for a sparse file, as holes may be allocated by that.
+        Raises SourceChanged."""
+        if self.is_sparse or offset + size > self.size:
             return None
         self.check()
         return Piece(self.fd, offset, size)
