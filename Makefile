@@ -17,9 +17,9 @@ test: $(VENV)/dev tools
 # Real kernels, booted in qemu: as root. VMTEST="-k areas -n0" for some of it.
 vmtest: $(VENV)/vm tools
 	@{ command -v qemu-system-x86_64 && command -v makedumpfile; } >/dev/null || \
-	  sh tests/install-tools.sh --no-install-recommends qemu-system-x86 qemu-system-common seabios ipxe-qemu makedumpfile
+	  sh tests/install-tools.sh qemu-system-x86 qemu-system-common seabios ipxe-qemu makedumpfile
 	@[ -x /usr/lib/qemu/virtiofsd ] || [ -x /usr/libexec/virtiofsd ] || \
-	  sh tests/install-tools.sh --no-install-recommends virtiofsd
+	  sh tests/install-tools.sh virtiofsd
 	$(BIN)/python -m pytest -n $(JOBS) $(VMTEST) tests/vm
 
 check: $(VENV)/dev

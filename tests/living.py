@@ -23,13 +23,20 @@ ENVIRONMENT = {"GREETING": "hello, reader", "EMPTY": "", "UTF8": "grün"}
 ARGUMENTS = ("./live", "first argument", "", "--third=3")
 
 
+def width(bits: int) -> list[str]:
+    """Options for the compiler. The kernel's headers are those of 64 bits, which serve both; without gcc-multilib, which
+    no cross compiler can be beside, those of 32 bits are not looked for there."""
+    there = run("cc", "-print-multiarch").stdout.decode().strip()
+    return [f"-m{bits}", *(["-idirafter", f"/usr/include/{there}"] if bits == 32 else [])]
+
+
 def compiled(directory: Path, bits: int = 64, *flags: str) -> Path:
     """live.c as a program of 64 or 32 bits. A test that needs what cannot be had is skipped."""
     need_tools("cc")
     program = directory / f"live{bits}"
     source = REPO / "tests" / "programs" / "live.c"
-    done = run("cc", f"-m{bits}", "-O1", "-g", "-Wall", "-pthread", *flags, "-o", program, source, timeout=120)
-    need(done.returncode == 0 or bits == 64, "the compiler makes no 32-bit programs (apt: gcc-multilib)")
+    done = run("cc", *width(bits), "-O1", "-g", "-Wall", "-pthread", *flags, "-o", program, source, timeout=120)
+    need(done.returncode == 0 or bits == 64, "the compiler makes no 32-bit programs (sh tests/install-tools.sh)")
     assert done.returncode == 0, done.stderr.decode()
     return program
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import live
 import pytest
 from live import Live, changes, expected, footprint, look, running, space_of
+from living import width
 from needs import REPO, need, need_tools
 from test_mount_user import USER, interpreter
 
@@ -266,9 +267,9 @@ def test_a_program_of_32_bits(tmp_path: Path) -> None:
         '#include <stdio.h>\n#include <unistd.h>\nint main() { puts("ready"); fflush(stdout); pause(); }\n'
     )
     built = subprocess.run(
-        ["cc", "-m32", "-o", tmp_path / "small", source], capture_output=True, timeout=60, check=False
+        ["cc", *width(32), "-o", tmp_path / "small", source], capture_output=True, timeout=60, check=False
     )
-    need(built.returncode == 0, "cc -m32 does not work (gcc-multilib)")
+    need(built.returncode == 0, "cc -m32 does not work (sh tests/install-tools.sh)")
     with running(tmp_path / "small") as process, space_of(process.pid) as space:
         before = footprint(process.pid, tmp_path)
         assert live.everything(space) > 1 << 20

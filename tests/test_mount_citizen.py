@@ -173,7 +173,10 @@ def test_syslog_once_daemonized(secret_core: Path, point: Path) -> None:
         memfs, point = sys.argv[4:], sys.argv[2]
         subprocess.run([*memfs, *sys.argv[3].split(), sys.argv[1], point], check=True)
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
+            try:
+                words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")
+            except OSError:  # it ended meanwhile
+                continue
             if int(pid) != os.getpid() and b"mount" in words and point.encode() in words:
                 os.kill(int(pid), signal.SIGUSR1)
         print(log.recv(4096).decode())

@@ -260,17 +260,26 @@ static void shared(void)
     row("memfd_hole", p + PAGE, SIZE - PAGE, "zero", 0, 0, 0);
 }
 
+/* Until it is out: the kernel leaves pages that it is busy with. */
+static void page_out(char *p)
+{
+    unsigned char there[SIZE / PAGE];
+    for (int tries = 0; tries < 1000; tries++) {
+        if (madvise(p, SIZE, MADV_PAGEOUT)) { perror("MADV_PAGEOUT"); return; }
+        if (!mincore(p, SIZE, there) && !memchr(there, 1, sizeof there)) return;
+        usleep(5000);
+    }
+}
+
 static void swapped(void)
 {
     char *p = map(SIZE, RW, PRIVATE);
     uint64_t seed = fill(p, SIZE);
-    if (madvise(p, SIZE, MADV_PAGEOUT))
-        perror("MADV_PAGEOUT");
+    page_out(p);
     row("swapped", p, SIZE, "swapped", seed, seed, 0);
     p = map(SIZE, RW, SHARED);
     seed = fill(p, SIZE);
-    if (madvise(p, SIZE, MADV_PAGEOUT))
-        perror("MADV_PAGEOUT");
+    page_out(p);
     row("shared_swapped", p, SIZE, "swapped", seed, seed, 0);
 }
 
