@@ -24,8 +24,8 @@ ARGUMENTS = ("./live", "first argument", "", "--third=3")
 
 
 def width(bits: int) -> list[str]:
-    """Options for the compiler. The kernel's headers are those of 64 bits, which serve both; without gcc-multilib, which
-    no cross compiler can be beside, those of 32 bits are not looked for there."""
+    """Options for the compiler. The kernel's headers are those of 64 bits, which serve both; 32 bits do not look there
+    without gcc-multilib, and that cannot be beside a cross compiler."""
     there = run("cc", "-print-multiarch").stdout.decode().strip()
     return [f"-m{bits}", *(["-idirafter", f"/usr/include/{there}"] if bits == 32 else [])]
 

@@ -44,8 +44,8 @@ def test_worker(number): print("worker", os.environ["PYTEST_XDIST_WORKER"])
 
 
 def test_a_group_runs_in_one_worker(tmp_path: Path) -> None:
-    """By the options of this project: without --dist=loadgroup, and with some versions of pytest and pytest-xdist, groups
-    are forgotten without a word."""
+    """By the options of this project: without --dist=loadgroup, and with some versions of pytest and pytest-xdist,
+    groups are forgotten without a word."""
     (tmp_path / "test_group.py").write_text(GROUP)
     words = ("-m", "pytest", "-n", 2, "-rP", "-p", "no:cacheprovider", "--rootdir", tmp_path)
     done = run(sys.executable, *words, "-c", REPO / "pyproject.toml", tmp_path, timeout=120, cwd=tmp_path)
