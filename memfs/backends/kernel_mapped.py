@@ -20,7 +20,7 @@ _PERMISSIONS = "rwx"
 def areas(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> tuple[Area, ...]:
     """The areas of a layout, and those in which the page tables map something: from its first page to its last."""
     found = {area.name: area for area in layout.areas}
-    name_of = _Names(target, layout, info)
+    name_of = _Names(target, layout, info, _places(target, layout, info, tables))
     for piece in islice(_outside(target, layout, tables), _PIECES_AT_MOST):
         if piece.physical is None:
             continue
@@ -45,11 +45,28 @@ def _outside(target: Target, layout: Layout, tables: PageTables) -> Iterator[Map
         return
 
 
+def _places(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> Sequence[memory_map.Place]:
+    """Areas with a place: as VMCOREINFO says, or the architecture."""
+    if (target.machine, target.bits) != (names.EM_S390, 64):
+        return (*told_places(info), *layout.map.places)
+    top = tables.geometry.levels[0]
+    end = min(tables.geometry.base + (top.entries << top.shift), 1 << 64)
+    stext = info.symbol("_stext")
+    ram = next((area.end for area in layout.areas if area.name == "direct_map"), 0)
+    if stext is None or stext >= ram or end < memory_map.S390X_MODULES_SIZE + memory_map.S390X_VMALLOC_SIZE:
+        return ()  # a kernel that is not where its memory is (6.10 on) has its areas elsewhere
+    try:
+        last = next(tables.ranges(end - memory_map.S390X_LOWCORES, end), None)
+    except Endless:
+        return ()
+    return memory_map.s390x_places(end, last.start if last else None)
+
+
 class _Names:
     """Which area an address is in. Called with rising addresses, as the first above the direct map begins vmalloc where
     the place of that was randomised."""
 
-    def __init__(self, target: Target, layout: Layout, info: Vmcoreinfo) -> None:
+    def __init__(self, target: Target, layout: Layout, info: Vmcoreinfo, places: Sequence[memory_map.Place]) -> None:
         self._map = layout.map
         self._is_x86_64 = target.machine == names.EM_X86_64 and target.bits == 64
         self._is_i386 = target.machine == names.EM_386 and target.bits == 32
@@ -57,13 +74,17 @@ class _Names:
         self._vmalloc = info.number("VMALLOC_START")
         self._direct = next(((area.start, area.end) for area in layout.areas if area.name == "direct_map"), None)
         self._base = layout.direct_base
-        self._told = told_places(info)
-        self._places: Sequence[memory_map.Place] = layout.map.places
+        self._above = False
+        self._places = places
 
     def is_direct(self, address: int, physical: int) -> bool:
         """Whether it is the direct map's: where no PT_LOAD says where that is, the first memory of x86_64 is that is
-        mapped to its own address plus whole GiB."""
+        mapped to its own address plus whole GiB. That of i386 ends where the first other memory is mapped: highmem that
+        is mapped above may be so by chance."""
         base = address - physical
+        if self._is_i386:
+            self._above |= base != self._base
+            return not self._above
         first = self._is_x86_64 and self._base is None and self._map.direct_map <= base < self._map.high
         if first and base % self._map.direct_alignment == 0:
             self._base = base
@@ -75,7 +96,7 @@ class _Names:
             return "direct_map"
         if self._is_x86_64:
             return self._x86_64(address)
-        for place in (*self._told, *self._places):
+        for place in self._places:
             if place.start <= address < place.end:
                 return place.name
         return "vmalloc" if self._is_i386 else ""
