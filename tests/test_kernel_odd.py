@@ -167,8 +167,11 @@ def test_a_machine_without_virtual_addresses(tmp_path: Path) -> None:
         assert image.read(vmalloc + 0x5000, PAGE) == page(b"V")
         assert image.read(text, PAGE) == page(b"T")
         assert {"kernel_text", "vmalloc"} <= set(regions(image))
-        node = image.node("phys")
-        assert isinstance(node, File)
+        assert regions(image)["direct_map"] == (base, base + 0x40000000)
+        assert (info(image)["direct_map"], info(image)["ram_bytes"]) == (hex(base), len(ram) + PAGE)
+        assert not [said for said in info(image)["warnings"] if "direct map" in said]
+        node = image.node("regions/direct_map")
+        assert node.xattrs()["user.memfs.physical"] == "0x0"
         assert image.cat("at/0xffffffff81000000:4") == b"TTTT"
         with pytest.raises(MemfsError):
             image.node(f"at/{vmalloc:#x}:4")

@@ -139,7 +139,10 @@ class SavedKernel:
 
     @property
     def direct_base(self) -> int | None:
-        return self.layout.direct_base
+        """As the PT_LOADs say, or as the page tables: a virtual machine's have no virtual addresses."""
+        if self.layout.direct_base is not None:
+            return self.layout.direct_base
+        return next((area.start for area in self.areas() if area.name == "direct_map"), None)
 
     @property
     def low(self) -> int:

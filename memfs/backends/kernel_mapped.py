@@ -30,6 +30,8 @@ def areas(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) 
         known = found.get(name)
         start = min(known.start, piece.start) if known else piece.start
         end = max(known.end, piece.end) if known else piece.end
+        if name == "direct_map" and name_of.base is not None:
+            start = max(0, name_of.base)  # of physical 0, whether that is mapped or not
         found[name] = Area(name, start, end, known.permissions if known else _PERMISSIONS)
     return tuple(sorted(found.values(), key=lambda area: (area.start, -area.end)))
 
@@ -73,7 +75,7 @@ class _Names:
         self._text_end = memory_map.TEXT_MAP + (info.number("KERNEL_IMAGE_SIZE") or 512 << 20)
         self._vmalloc = info.number("VMALLOC_START")
         self._direct = next(((area.start, area.end) for area in layout.areas if area.name == "direct_map"), None)
-        self._base = layout.direct_base
+        self.base = layout.direct_base
         self._above = False
         self._places = places
 
@@ -83,13 +85,13 @@ class _Names:
         is mapped above may be so by chance."""
         base = address - physical
         if self._is_i386:
-            self._above |= base != self._base
+            self._above |= base != self.base
             return not self._above
-        first = self._is_x86_64 and self._base is None and self._map.direct_map <= base < self._map.high
+        first = self._is_x86_64 and self.base is None and self._map.direct_map <= base < self._map.high
         if first and base % self._map.direct_alignment == 0:
-            self._base = base
+            self.base = base
             self._direct = (base, address)
-        return base == self._base
+        return base == self.base
 
     def __call__(self, address: int) -> str:
         if self._direct is not None and self._direct[0] <= address < self._direct[1]:
