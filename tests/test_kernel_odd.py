@@ -177,6 +177,27 @@ def test_a_machine_without_virtual_addresses(tmp_path: Path) -> None:
             image.node(f"at/{vmalloc:#x}:4")
 
 
+def test_an_arm64_machine(tmp_path: Path) -> None:
+    """Physical 0 is below RAM, and below all addresses: PHYS_OFFSET says where the direct map begins."""
+    tables = Tables(FORMATS["arm64 48"], 0x40001000)
+    low, voffset = 0xFFFF000000000000, 0xFFFFA90F28400000
+    tables.map(low, 0x40000000, 0x200000)
+    tables.map(0xFFFF800008000000, 0x40000000, PAGE)
+    ram = (page(b"V") + bytes(tables.memory)).ljust(2 << 20, b"r")
+    notes = [Note(b"QEMU", 0, bytes(400)), vmcoreinfo(
+        "NUMBER(VA_BITS)=48", "NUMBER(TCR_EL1_T1SZ)=0x10", "NUMBER(PHYS_OFFSET)=0x40000000",
+        f"NUMBER(kimage_voffset)={voffset:#x}", f"SYMBOL(swapper_pg_dir)={voffset + tables.top:x}",
+    )]  # fmt: skip
+    dump = core(ARM64, 64, "<", [Load(0x40000000, 0x40000000, ram)], notes)
+    unsaid = dump.replace(b"PHYS_OFFSET", b"PHYS_UNSAID")  # the area is named by its place
+    for data, base in ((dump, low - 0x40000000), (unsaid, None)):
+        with opened(tmp_path / "dump", data) as image:
+            assert info(image)["direct_map"] == (hex(base) if base else None)
+            assert regions(image)["direct_map"] == (base or low, low + 0x200000)
+            assert image.node("regions/direct_map").xattrs().get("user.memfs.physical") == ("0x0" if base else None)
+            assert image.read(0xFFFF800008000000, PAGE) == image.read(low, PAGE) == page(b"V")
+
+
 def i386_machine(*lines: str) -> bytes:
     """What QEMU writes of a guest of i386 with PAE: ELF64, as its ROM ends at 4 GiB, and memory goes on above that."""
     tables = Tables(FORMATS["i386 PAE"], 0x2000)

@@ -142,7 +142,7 @@ class SavedKernel:
         """As the PT_LOADs say, or as the page tables: a virtual machine's have no virtual addresses."""
         if self.layout.direct_base is not None:
             return self.layout.direct_base
-        return next((area.start for area in self.areas() if area.name == "direct_map"), None)
+        return self._mapped.direct_base if self._mapped else None
 
     @property
     def low(self) -> int:
@@ -153,13 +153,13 @@ class SavedKernel:
         return self.layout.is_complete
 
     def areas(self) -> Sequence[Area]:
-        return self._areas
+        return self._mapped.areas if self._mapped else self.layout.areas
 
     @cached_property
-    def _areas(self) -> Sequence[Area]:
+    def _mapped(self) -> kernel_mapped.Found | None:
         if self.is_complete or self.tables is None:
-            return self.layout.areas
-        return kernel_mapped.areas(self.target, self.layout, self.info, self.tables)
+            return None
+        return kernel_mapped.find(self.target, self.layout, self.info, self.tables)
 
     def ram(self) -> Sequence[Segment]:
         return self.layout.ram

@@ -302,6 +302,9 @@ def _arm64(loads: Sequence[Segment], info: Vmcoreinfo) -> _Kinds:
         else:
             kinds.append("direct_map" if direct.start <= load.address < direct.end else "kernel_text")
     base = _base(loads, [i for i, name in enumerate(kinds) if name == "direct_map"], 64) if not old else None
+    offset = info.number("PHYS_OFFSET")  # memstart_addr, signed: what lies at the beginning of the direct map
+    if base is None and _PHYSICAL in kinds and offset is not None:
+        base = table.direct_map - (offset if offset < 1 << 63 else offset - (1 << 64))
     return _Kinds(table, kinds, base, not old)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from memfs.arch import memory_map
 from memfs.backends.kernel_layout import Layout, told_places
@@ -17,7 +18,14 @@ _PERMISSIONS = "rwx"
 """As /proc/kcore says of everything: what the tables allow is not looked at."""
 
 
-def areas(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> tuple[Area, ...]:
+class Found(NamedTuple):
+    """What the page tables say."""
+
+    areas: tuple[Area, ...]
+    direct_base: int | None  # as Layout's
+
+
+def find(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> Found:
     """The areas of a layout, and those in which the page tables map something: from its first page to its last."""
     found = {area.name: area for area in layout.areas}
     name_of = _Names(target, layout, info, _places(target, layout, info, tables))
@@ -33,7 +41,7 @@ def areas(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) 
         if name == "direct_map" and name_of.base is not None:
             start = max(0, name_of.base)  # of physical 0, whether that is mapped or not
         found[name] = Area(name, start, end, known.permissions if known else _PERMISSIONS)
-    return tuple(sorted(found.values(), key=lambda area: (area.start, -area.end)))
+    return Found(tuple(sorted(found.values(), key=lambda area: (area.start, -area.end))), name_of.base)
 
 
 def _outside(target: Target, layout: Layout, tables: PageTables) -> Iterator[Mapped]:
