@@ -237,6 +237,20 @@ def test_i386_in_elf64(tmp_path: Path) -> None:
         assert info(again)["ram_bytes"] == said["ram_bytes"]
 
 
+def test_i386_that_says_nothing(tmp_path: Path) -> None:
+    """Without VMCOREINFO, or with another split than 3G/1G, where RAM is mapped is not guessed."""
+    for lines in ((), ("SYMBOL(swapper_pg_dir)=80002000", "SYMBOL(_stext)=81000000", "CONFIG_X86_PAE=y")):
+        with opened(tmp_path / "dump", i386_machine(*lines)) as image:
+            said = info(image)
+            assert (said["arch"], said["direct_map"], said["ram_bytes"]) == ("i386", None, (2 << 20) + 6 * PAGE)
+            assert any("no direct map" in warning for warning in said["warnings"])
+            phys = image.node("phys")
+            assert isinstance(phys, File)
+            buffer = bytearray(PAGE)
+            assert phys.open().readinto(0x100003000, memoryview(buffer)) == PAGE
+            assert buffer == page(b"3")
+
+
 def test_x86_64_that_says_i386(tmp_path: Path) -> None:
     """Symbols of 64 bits are of no i386."""
     with opened(tmp_path / "dump", i386_machine("SYMBOL(_stext)=ffffffff81000000")) as image:

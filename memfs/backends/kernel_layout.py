@@ -278,7 +278,7 @@ def _i386(loads: Sequence[Segment], info: Vmcoreinfo) -> _Kinds:
         else:
             kinds.append("direct_map" if load.address > load.physical else _PHYSICAL)
     base = _base(loads, [i for i, name in enumerate(kinds) if name == "direct_map"], 32)
-    if base is None and _PHYSICAL in kinds:
+    if base is None and _PHYSICAL in kinds and (info.symbol("swapper_pg_dir") or 0) >= table.direct_map:
         base = table.direct_map
     if base is not None and base > 0:
         table = table._replace(low=base, direct_map=base)
