@@ -1,7 +1,8 @@
 """What README.md and docs/ show was really printed: every ```console block is run, and its output compared.
 
 In a block, `$ ` begins a command, `> ` continues it; the lines below are its output, where a line `...` stands for
-any lines. The commands of one page run one after the other in a copy of examples/."""
+any lines. The commands of one page run one after the other in a copy of examples/. A ```console guest block is of root
+(`# `), and runs in a guest: tests/vm/test_docs.py."""
 
 import os
 import re
@@ -16,13 +17,13 @@ REPO = Path(__file__).parent.parent
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "CONTRIBUTING.md"]
 
 
-def sessions(text: str) -> list[tuple[str, list[str]]]:
-    """(command, expected lines) of all console blocks of a page."""
+def sessions(text: str, block: str = "console", prompt: str = "$ ") -> list[tuple[str, list[str]]]:
+    """(command, expected lines) of all blocks of a kind in a page."""
     out: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                out.append((line[2:], []))
+    for body in re.findall(rf"^```{block}\n(.*?)^```$", text, re.M | re.S):
+        for line in body.splitlines():
+            if line.startswith(prompt):
+                out.append((line.removeprefix(prompt), []))
             elif line.startswith("> "):
                 out[-1] = (f"{out[-1][0]}\n{line[2:]}", [])
             else:

@@ -1,11 +1,13 @@
 """Kernels that were saved, read through the tree and held against what their own /proc and other tools said."""
 
+import importlib.util
 import itertools
 import json
 import lzma
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -315,9 +317,6 @@ def test_vmcore_is_an_image_again(vmcore: Path) -> None:
 
 
 def test_drgn_reads_vmcore(vmcore: Path) -> None:
-    import importlib.util
-    import sys
-
     need(importlib.util.find_spec("drgn") is not None, "no drgn (pip install drgn)")
     code = """
 import sys, drgn
@@ -340,6 +339,22 @@ for name in sys.argv[2:]:
         if match:
             assert (address, data) == match.groups()
     assert "linux_banner" in done.stdout.decode()
+
+
+def test_volatility_reads_vmcore(vmcore: Path, tmp_path: Path) -> None:
+    """volatility3 stacks its layer for ELF on it, and finds the banner at its physical address."""
+    need(importlib.util.find_spec("volatility3") is not None, "no volatility3 (pip install volatility3)")
+    code = "import sys, volatility3.cli; sys.argv[0] = 'vol'; sys.exit(volatility3.cli.main())"
+    options = ["--offline", "--cache-path", tmp_path, "-vv", "-r", "json"]
+    command = [sys.executable, "-c", code, *options, "-f", vmcore, "banners.Banners"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Stacked layers: ['Elf64Layer', 'FileLayer']" in done.stderr
+    lines = saved("amd64-6.1", "kallsyms.xz").splitlines()
+    address = next(int(line.split()[0], 16) for line in lines if line.endswith(b" linux_banner"))
+    text = next(load for load in Case("amd64-6.1", "exact", vmcore.parent).phdrs() if load[0] <= address)
+    found = {row["Offset"]: row["Banner"] for row in json.loads(done.stdout[done.stdout.index(b"[") :])}
+    assert found[address - text[0] + text[1]] == saved("amd64-6.1", "version.xz").decode().rstrip("\n")
 
 
 # -- a mount --------------------------------------------------------------------------------------------------------

@@ -167,11 +167,159 @@ def test_a_machine_without_virtual_addresses(tmp_path: Path) -> None:
         assert image.read(vmalloc + 0x5000, PAGE) == page(b"V")
         assert image.read(text, PAGE) == page(b"T")
         assert {"kernel_text", "vmalloc"} <= set(regions(image))
-        node = image.node("phys")
-        assert isinstance(node, File)
+        assert regions(image)["direct_map"] == (base, base + 0x40000000)
+        assert (info(image)["direct_map"], info(image)["ram_bytes"]) == (hex(base), len(ram) + PAGE)
+        assert not [said for said in info(image)["warnings"] if "direct map" in said]
+        node = image.node("regions/direct_map")
+        assert node.xattrs()["user.memfs.physical"] == "0x0"
         assert image.cat("at/0xffffffff81000000:4") == b"TTTT"
         with pytest.raises(MemfsError):
             image.node(f"at/{vmalloc:#x}:4")
+
+
+def test_an_arm64_machine(tmp_path: Path) -> None:
+    """Physical 0 is below RAM, and below all addresses: PHYS_OFFSET says where the direct map begins."""
+    tables = Tables(FORMATS["arm64 48"], 0x40001000)
+    low, voffset = 0xFFFF000000000000, 0xFFFFA90F28400000
+    tables.map(low, 0x40000000, 0x200000)
+    tables.map(0xFFFF800008000000, 0x40000000, PAGE)
+    ram = (page(b"V") + bytes(tables.memory)).ljust(2 << 20, b"r")
+    notes = [Note(b"QEMU", 0, bytes(400)), vmcoreinfo(
+        "NUMBER(VA_BITS)=48", "NUMBER(TCR_EL1_T1SZ)=0x10", "NUMBER(PHYS_OFFSET)=0x40000000",
+        f"NUMBER(kimage_voffset)={voffset:#x}", f"SYMBOL(swapper_pg_dir)={voffset + tables.top:x}",
+    )]  # fmt: skip
+    dump = core(ARM64, 64, "<", [Load(0x40000000, 0x40000000, ram)], notes)
+    unsaid = dump.replace(b"PHYS_OFFSET", b"PHYS_UNSAID")  # the area is named by its place
+    for data, base in ((dump, low - 0x40000000), (unsaid, None)):
+        with opened(tmp_path / "dump", data) as image:
+            assert info(image)["direct_map"] == (hex(base) if base else None)
+            assert regions(image)["direct_map"] == (base or low, low + 0x200000)
+            assert image.node("regions/direct_map").xattrs().get("user.memfs.physical") == ("0x0" if base else None)
+            assert image.read(0xFFFF800008000000, PAGE) == image.read(low, PAGE) == page(b"V")
+
+
+def i386_machine(*lines: str) -> bytes:
+    """What QEMU writes of a guest of i386 with PAE: ELF64, as its ROM ends at 4 GiB, and memory goes on above that."""
+    tables = Tables(FORMATS["i386 PAE"], 0x2000)
+    tables.map(0xC0000000, 0, 2 << 20)
+    tables.map(0xF7800000, 0x100003000, PAGE)
+    tables.map(0xF7803000, 0x37803000, PAGE)  # highmem, mapped where the direct map would have it, were it larger
+    ram = (bytes(0x2000) + tables.memory).ljust(2 << 20, b"\0")
+    loads = [
+        Load(0, 0, ram),
+        Load(0x37803000, 0x37803000, page(b"H")),
+        Load(0xFFFC0000, 0xFFFC0000, page(b"R")),
+        Load(1 << 32, 1 << 32, page(b"0") + page(b"1") + page(b"2") + page(b"3")),
+    ]
+    registers = bytes(72) + struct.pack("<17I", *range(17)) + bytes(4)
+    notes = [Note(b"CORE", 1, registers), Note(b"QEMU", 0, bytes(440)), vmcoreinfo(*lines)]
+    return core(I386, 64, "<", loads, notes)
+
+
+def test_i386_in_elf64(tmp_path: Path) -> None:
+    """A virtual machine's dump: addresses have 32 bits all the same, and those of RAM more."""
+    data = i386_machine("SYMBOL(swapper_pg_dir)=c0002000", "SYMBOL(_stext)=c1000000", "CONFIG_X86_PAE=y")
+    with opened(tmp_path / "dump", data) as image:
+        said = info(image)
+        wanted = {"format": "ELF64 vmcore", "arch": "i386", "bits": 32, "page_levels": 3, "direct_map": "0xc0000000",
+                  "ram_bytes": (2 << 20) + 6 * PAGE, "kaslr_offset": "0x0"}  # fmt: skip
+        assert {key: said[key] for key in wanted} == wanted
+        assert regions(image) == {"direct_map": (0xC0000000, 0xC0200000), "vmalloc": (0xF7800000, 0xF7804000)}
+        assert image.read(0xF7800000, PAGE) == page(b"3")
+        assert image.read(0xF7803000, PAGE) == page(b"H")
+        assert image.read(0xC0002018, 8) == image.cat("at/0xc0002018:8") != bytes(8)
+        with pytest.raises(AbsentMemory):  # the ROM, which is nowhere mapped
+            image.read(0xFFFC0000, 1)
+        assert json.loads(image.cat("cpus/0/registers.json"))["edi"] == "0x4"
+        vmcore = image.cat("vmcore")
+    with opened(tmp_path / "vmcore", vmcore) as again:
+        assert again.read(0xF7800000, PAGE) == page(b"3")
+        assert info(again)["ram_bytes"] == said["ram_bytes"]
+
+
+def test_i386_that_says_nothing(tmp_path: Path) -> None:
+    """Without VMCOREINFO, or with another split than 3G/1G, where RAM is mapped is not guessed."""
+    for lines in ((), ("SYMBOL(swapper_pg_dir)=80002000", "SYMBOL(_stext)=81000000", "CONFIG_X86_PAE=y")):
+        with opened(tmp_path / "dump", i386_machine(*lines)) as image:
+            said = info(image)
+            assert (said["arch"], said["direct_map"], said["ram_bytes"]) == ("i386", None, (2 << 20) + 6 * PAGE)
+            assert any("no direct map" in warning for warning in said["warnings"])
+            phys = image.node("phys")
+            assert isinstance(phys, File)
+            buffer = bytearray(PAGE)
+            assert phys.open().readinto(0x100003000, memoryview(buffer)) == PAGE
+            assert buffer == page(b"3")
+
+
+def test_x86_64_that_says_i386(tmp_path: Path) -> None:
+    """Symbols of 64 bits are of no i386."""
+    with opened(tmp_path / "dump", i386_machine("SYMBOL(_stext)=ffffffff81000000")) as image:
+        assert (info(image)["arch"], info(image)["bits"]) == ("x86_64", 64)
+
+
+def test_highmem_of_kexec(tmp_path: Path) -> None:
+    """kexec-tools gives RAM that has no virtual address p_vaddr -1, in ELF64 where it lies above 4 GiB."""
+    for bits in (32, 64):
+        high = 1 << 32 if bits == 64 else 0x40000000
+        loads = [Load(0xC0000000, 0, page(b"0") + page(b"1")), Load((1 << bits) - 1, high, page(b"h"))]
+        with opened(tmp_path / "vmcore", core(I386, bits, "<", loads, [vmcoreinfo("CONFIG_X86_PAE=y")])) as image:
+            assert (info(image)["ram_bytes"], info(image)["bits"]) == (3 * PAGE, 32)
+            assert regions(image) == {"direct_map": (0xC0000000, 0xC0002000)}
+            phys = image.node("phys")
+            assert isinstance(phys, File)
+            buffer = bytearray(PAGE)
+            assert phys.open().readinto(high, memoryview(buffer)) == PAGE
+            assert buffer == page(b"h")
+
+
+def s390x_machine(pointer: int = 0x8000, note: bytes = b"", modules: int = 0x3FF7FD00000) -> bytes:
+    """What QEMU writes of a guest of s390x: RAM, registers, and nothing of Linux but what lies in the RAM itself."""
+    tables = Tables(FORMATS["s390x 3"], 0x10000)
+    tables.map(0x37200000000, 0x1000, PAGE)
+    tables.map(modules - 0x40000, 0x2000, PAGE)  # the last of vmalloc
+    tables.map(modules, 0x3000, PAGE)
+    if modules + (2 << 30) < 1 << 42:
+        tables.map((1 << 42) - 0x202000, 0x6000, PAGE)  # a lowcore
+    ram = bytearray(0x10000) + tables.memory
+    ram[0xE0C:0xE14] = struct.pack(">Q", pointer)
+    text = f"OSRELEASE=9.9.9-test\nSYMBOL(swapper_pg_dir)={tables.top:x}\nSYMBOL(_stext)=4000\n".encode()
+    ram[0x8000:0x9000] = (note or struct.pack(">III12s", 11, len(text), 0, b"VMCOREINFO") + text).ljust(PAGE, b"\0")
+    for at, letter in ((0x1000, b"x"), (0x2000, b"v"), (0x3000, b"m")):
+        ram[at : at + PAGE] = page(letter)
+    notes = [Note(b"CORE", 1, bytes(335) + b"\1"), Note(b"LINUX", 0x305, struct.pack(">I", 0x6000))]
+    return core(S390, 64, ">", [Load(0, 0, bytes(ram))], notes)
+
+
+def test_s390x_from_outside(tmp_path: Path) -> None:
+    """A dump without VMCOREINFO is known by its registers; the note lies in RAM, where the lowcore points to."""
+    with opened(tmp_path / "dump", s390x_machine()) as image:
+        said = info(image)
+        wanted = {"kind": "kernel-core", "arch": "s390x", "release": "9.9.9-test", "page_levels": 3, "cpus": 1}
+        assert {key: said[key] for key in wanted} == wanted
+        found = {name: start for name, (start, _) in regions(image).items()}
+        assert found == {"direct_map": 0, "vmemmap": 0x37200000000, "vmalloc": 0x3FF7FCC0000, "modules": 0x3FF7FD00000}
+        assert [image.cat(f"regions/{name}")[:1] for name in ("vmemmap", "vmalloc", "modules")] == [b"x", b"v", b"m"]
+        assert image.cat("vmcoreinfo").startswith(b"OSRELEASE=9.9.9-test\n")
+    with opened(tmp_path / "dump", s390x_machine(modules=0x3FF80000000)) as image:  # nothing lies behind them
+        assert regions(image)["modules"][0] == 0x3FF80000000
+        assert regions(image)["vmalloc"] == (0x3FF7FFC0000, 0x3FF7FFC1000)
+
+
+def test_s390x_with_a_damaged_lowcore(tmp_path: Path) -> None:
+    """Where the pointer leads to no such note, the machine is there all the same."""
+    for pointer, note in (
+        (0, b""),
+        ((1 << 64) - 8, b""),
+        (0x123456789000, b""),
+        (0x8000, struct.pack(">III12s", 11, 0xFFFFFFF0, 0, b"VMCOREINFO")),
+        (0x8000, struct.pack(">III12s", 11, 1 << 18, 0, b"VMCOREINFO")),
+        (0x8000, struct.pack(">III12s", 11, 100, 0, b"SOMETHING")),
+    ):
+        with opened(tmp_path / "dump", s390x_machine(pointer, note)) as image:
+            said = info(image)
+            assert (said["kind"], said["release"]) == ("kernel-core", None)
+            assert list(regions(image)) == ["direct_map"]
+            assert image.read(0x1000, 4) == b"xxxx"
 
 
 def test_headers_beyond_32_kib(tmp_path: Path) -> None:

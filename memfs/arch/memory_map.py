@@ -123,6 +123,23 @@ S390X = MemoryMap(
 )
 S390X_MODULES_SIZE = 2 * _GIB
 """MODULES_LEN of arch/s390/include/asm/pgtable.h: the modules end the address space."""
+S390X_VMALLOC_SIZE = 512 * _GIB - S390X_MODULES_SIZE
+"""VMALLOC_DEFAULT_SIZE; vmalloc= on the kernel's command line makes it another."""
+S390X_LOWCORES = 64 << 20
+"""At most so far below the end the lowcores of the processors are mapped, 8 KiB each; modules begin 2 GiB below it."""
+
+
+def s390x_places(end: int, lowest_of_last: int | None) -> tuple[Place, ...]:
+    """Areas by the end of the address space, which is what its page tables reach, and the address of the first memory
+    that is mapped in the last S390X_LOWCORES of it. Modules end at the MiB below, vmalloc where they begin."""
+    modules_end = end if lowest_of_last is None else lowest_of_last & -(1 << 20)
+    modules = modules_end - S390X_MODULES_SIZE
+    vmalloc = modules - S390X_VMALLOC_SIZE
+    return (
+        Place("vmemmap", 0, vmalloc),
+        Place("vmalloc", vmalloc, modules),
+        Place("modules", modules, modules_end),
+    )
 
 
 TOLD = (

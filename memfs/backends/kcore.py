@@ -13,7 +13,7 @@ from memfs.backends.elf import Container, CoreTask, segment_space, warn_short
 from memfs.backends.kernel_layout import Layout
 from memfs.elf import names
 from memfs.elf.vmcoreinfo import OWNER, SIZE_AT_MOST, Vmcoreinfo
-from memfs.image import Area, Image, NoProcess, Note, Segment, Space, State, Task
+from memfs.image import Area, Image, NoProcess, Note, Segment, Space, State, Target, Task
 from memfs.io.file import Bytes
 from memfs.io.layers import Behind, GapsAs
 from memfs.io.paging import PagedSpace, PageTables
@@ -22,20 +22,20 @@ from memfs.io.sparse import Extent, ExtentSpace, flatten, load_extents
 
 def saved(source: Bytes, container: Container) -> Image:
     """The Image of a kernel's ELF file."""
-    elf, notes, target, warnings = container
+    elf, notes, _, warnings = container
     warn_short(source, elf.headers, warnings)
     kernel = SavedKernel(source, container)
-    limit = 1 << target.bits
+    bits = elf.ehdr.bits
     return Image(
         kind="kernel-core",
-        format=f"ELF{target.bits} {'kcore' if is_kcore(notes) else 'vmcore'}",
-        target=target._replace(os="linux"),
+        format=f"ELF{bits} {'kcore' if is_kcore(notes) else 'vmcore'}",
+        target=kernel.target,
         source=source,
         space=kernel.space,
         segments=elf.headers,
         notes=notes,
         process=NoProcess(),
-        segment_space=lambda segment: segment_space(source, segment, limit),
+        segment_space=lambda segment: segment_space(source, segment, 1 << bits),
         container=elf,
         warnings=warnings,
         kernel=kernel,
@@ -53,13 +53,29 @@ class SavedKernel:
     def __init__(self, source: Bytes, container: Container) -> None:
         self._source = source
         self._container = container
-        self._target = container.target._replace(os="linux")
+
+    @cached_property
+    def target(self) -> Target:
+        return kernel_layout.target_of(self._container.target, self.info)
 
     def vmcoreinfo(self) -> bytes:
         for note in self._container.notes:
             if note.owner == OWNER:
                 return self._source.read(note.offset, min(note.size, SIZE_AT_MOST)).rstrip(b"\0")
-        return b""
+        return self._vmcoreinfo_in_memory().rstrip(b"\0")
+
+    def _vmcoreinfo_in_memory(self) -> bytes:
+        """The note that the lowcore of s390x points to, for dump tools that know nothing of Linux."""
+        target = self._container.target
+        if (target.machine, target.bits) != (names.EM_S390, 64):
+            return b""
+        extents = (
+            extent
+            for load in self._container.elf.headers
+            if load.type == names.PT_LOAD and load.physical != (1 << 64) - 1
+            for extent in self._extents(load.physical, load)
+        )
+        return kernel_layout.vmcoreinfo_of_s390x(ExtentSpace(self._source, flatten(extents, 1 << 64)))
 
     @cached_property
     def info(self) -> Vmcoreinfo:
@@ -67,7 +83,7 @@ class SavedKernel:
 
     @cached_property
     def layout(self) -> Layout:
-        return kernel_layout.layout(self._target, self._container.elf.headers, self.info)
+        return kernel_layout.layout(self.target, self._container.elf.headers, self.info)
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -78,7 +94,7 @@ class SavedKernel:
         ram = sorted(self.layout.ram, key=self._is_text)
         whole = [e for load in ram for e in self._extents(load.physical, load)]
         pieces = [e for extent in whole for e in self._stored(extent)] if self._source.is_sparse else []
-        return ExtentSpace(self._source, flatten([*pieces, *whole], 1 << self._target.bits))
+        return ExtentSpace(self._source, flatten([*pieces, *whole], 1 << 64))
 
     def _is_text(self, load: Segment) -> bool:
         return load.address - load.physical != self.layout.direct_base
@@ -96,21 +112,18 @@ class SavedKernel:
     @cached_property
     def loads(self) -> Space:
         """Virtual memory as the PT_LOADs have it."""
-        physical = {load.number for load in self.layout.ram if not self._is_virtual(load)}
+        physical = self.layout.physical_only
         headers = self._container.elf.headers
         loads = (s for s in headers if s.type == names.PT_LOAD and s.number not in physical)
         extents = (extent for load in loads for extent in self._extents(load.address, load))
-        return ExtentSpace(self._source, flatten(extents, 1 << self._target.bits))
-
-    def _is_virtual(self, load: Segment) -> bool:
-        return load.address >= self.layout.map.low
+        return ExtentSpace(self._source, flatten(extents, 1 << self.target.bits))
 
     def _extents(self, at: int, load: Segment) -> Iterator[Extent]:
         return load_extents(at, load.file_size, load.memory_size, load.offset, self._source.size)
 
     @cached_property
     def tables(self) -> PageTables | None:
-        return kernel_paging.tables(self._target, self.layout, self.info, self.loads, self.physical)
+        return kernel_paging.tables(self.target, self.layout, self.info, self.loads, self.physical)
 
     @cached_property
     def space(self) -> Space:
@@ -126,7 +139,10 @@ class SavedKernel:
 
     @property
     def direct_base(self) -> int | None:
-        return self.layout.direct_base
+        """As the PT_LOADs say, or as the page tables: a virtual machine's have no virtual addresses."""
+        if self.layout.direct_base is not None:
+            return self.layout.direct_base
+        return self._mapped.direct_base if self._mapped else None
 
     @property
     def low(self) -> int:
@@ -137,19 +153,19 @@ class SavedKernel:
         return self.layout.is_complete
 
     def areas(self) -> Sequence[Area]:
-        return self._areas
+        return self._mapped.areas if self._mapped else self.layout.areas
 
     @cached_property
-    def _areas(self) -> Sequence[Area]:
+    def _mapped(self) -> kernel_mapped.Found | None:
         if self.is_complete or self.tables is None:
-            return self.layout.areas
-        return kernel_mapped.areas(self._target, self.layout, self.info, self.tables)
+            return None
+        return kernel_mapped.find(self.target, self.layout, self.info, self.tables)
 
     def ram(self) -> Sequence[Segment]:
         return self.layout.ram
 
     def page_levels(self) -> int | None:
-        return kernel_paging.levels(self._target, self._container.elf.headers, self.info, self.tables)
+        return kernel_paging.levels(self.target, self._container.elf.headers, self.info, self.tables)
 
     def cpus(self) -> Sequence[Task]:
         """PRSTATUS of each processor; /proc/kcore has one of zeros, which is of none."""

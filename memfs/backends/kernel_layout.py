@@ -6,6 +6,7 @@ is 0 throughout before 4.11; since then -1 stands for what is no RAM. i386's low
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -13,10 +14,15 @@ from typing import NamedTuple
 from memfs.arch import memory_map
 from memfs.arch.memory_map import MemoryMap
 from memfs.elf import names
-from memfs.elf.vmcoreinfo import OWNER, Vmcoreinfo
-from memfs.image import Area, Note, Segment, Target
+from memfs.elf.vmcoreinfo import OWNER, SIZE_AT_MOST, Vmcoreinfo
+from memfs.errors import MemfsError
+from memfs.image import Area, Note, Segment, Space, Target
+from memfs.io.paging import read_exactly
 
 _NT_TASKSTRUCT = 4
+_S390_PREFIX = ("LINUX", 0x305)
+"""NT_S390_PREFIX, where a processor has its lowcore: in dumps of machines alone (arch/s390/kernel/crash_dump.c, QEMU's
+target/s390x/arch_dump.c), never of a process, which has no such register."""
 _PRPSINFO = 3
 _WHOLE = 64 << 20
 """A PT_LOAD this large of memory that is no RAM is an area as a whole: no dump tool writes such."""
@@ -29,6 +35,7 @@ class Layout(NamedTuple):
     map: MemoryMap
     areas: tuple[Area, ...]
     ram: tuple[Segment, ...]
+    physical_only: frozenset[int]  # numbers of the PT_LOADs whose p_vaddr says nothing: a virtual machine's
     direct_base: int | None  # virtual address of physical 0; may be below what has addresses at all
     is_complete: bool
     has_areas: bool  # whether there are PT_LOADs of what is no RAM
@@ -41,10 +48,12 @@ def is_kernel(
     read: Callable[[int, int], bytes], target: Target, loads: Sequence[Segment], notes: Sequence[Note]
 ) -> bool:
     """Whether an ELF core is of a kernel, by what is in it: VMCOREINFO, the notes of /proc/kcore or of a virtual
-    machine, or nothing but memory in the kernel's half of the address space."""
+    machine or of s390x's dump tools, or nothing but memory in the kernel's half of the address space."""
     if any(note.owner == OWNER and b"OSRELEASE=" in read(note.offset, min(note.size, 256)) for note in notes):
         return True
     if any(note.owner == "QEMU" for note in notes):
+        return True
+    if target.machine == names.EM_S390 and any((note.owner, note.type) == _S390_PREFIX for note in notes):
         return True
     if {note.type for note in notes if note.owner == "CORE"} >= {_NT_TASKSTRUCT, _PRPSINFO}:
         psinfo = next(note for note in notes if note.owner == "CORE" and note.type == _PRPSINFO)
@@ -67,6 +76,35 @@ _KERNEL_HALF = {
     (names.EM_386, 32): memory_map.I386.low,
     (names.EM_AARCH64, 64): (1 << 64) - (1 << 52),
 }
+
+
+def vmcoreinfo_of_s390x(physical: Space) -> bytes:
+    """VMCOREINFO out of s390x's memory: the ELF note that the lowcore at absolute 0 points to, for dump tools outside
+    the kernel. Source: arch/s390/include/asm/lowcore.h (vmcore_info), arch/s390/kernel/crash_dump.c
+    (get_vmcoreinfo_old), Linux 6.1."""
+    try:
+        (at,) = struct.unpack(">Q", read_exactly(physical, _S390_VMCORE_INFO, 8))
+        header = read_exactly(physical, at, _S390_NOTE.size) if at else b""
+        name_size, size, _, owner = _S390_NOTE.unpack(header) if header else (0, 0, 0, b"")
+        if name_size != len(OWNER) + 1 or owner.rstrip(b"\0") != OWNER.encode() or size > SIZE_AT_MOST:
+            return b""
+        return read_exactly(physical, at + _S390_NOTE.size, size)
+    except MemfsError:
+        return b""
+
+
+_S390_VMCORE_INFO = 0xE0C
+_S390_NOTE = struct.Struct(">III12s")  # n_namesz, n_descsz, n_type, the name and its padding
+
+
+def target_of(target: Target, info: Vmcoreinfo) -> Target:
+    """What a kernel's ELF file was made for. i386 stands in ELF64 where memory reaches beyond 4 GiB: kexec-tools writes
+    it so (--elf64-core-headers), and QEMU always does, as the ROM ends there (target/i386/arch_dump.c, 7.2)."""
+    target = target._replace(os="linux")
+    if (target.machine, target.bits) != (names.EM_386, 64):
+        return target
+    told = (info.symbol(name) or 0 for name in ("_stext", "swapper_pg_dir", "init_uts_ns"))
+    return target if max(told) >> 32 else target._replace(arch="i386", bits=32)
 
 
 # -- the layout ----------------------------------------------------------------------------------------------------
@@ -103,7 +141,7 @@ def layout(target: Target, headers: Sequence[Segment], info: Vmcoreinfo) -> Layo
         physical = load.physical if kinds.has_physical else None
         if name == "direct_map" and not kinds.has_physical and kinds.base is not None:
             physical = (load.address - kinds.base) & nothing
-        if name in ("direct_map", "kernel_text", _PHYSICAL) and physical is not None and physical != nothing:
+        if name in _RAM and physical is not None and physical != nothing:
             ram.append((name != "kernel_text", load._replace(physical=physical)))
     ram.sort(key=lambda item: item[0])
     virtual = [load for load, name in zip(loads, kinds.names, strict=True) if name not in _RAM]
@@ -111,6 +149,7 @@ def layout(target: Target, headers: Sequence[Segment], info: Vmcoreinfo) -> Layo
         kinds.map,
         tuple(_areas(target, loads, kinds, [load for _, load in ram])),
         tuple(load for _, load in ram),
+        frozenset(load.number for load, name in zip(loads, kinds.names, strict=True) if name == _PHYSICAL),
         kinds.base,
         any(load.memory_size >= _WHOLE and load.physical in (0, nothing) for load in virtual),
         bool(virtual),
@@ -224,17 +263,23 @@ def _place_randomised(
 
 
 def _i386(loads: Sequence[Segment], info: Vmcoreinfo) -> _Kinds:
-    nothing = (1 << 32) - 1
+    nothing = ((1 << 32) - 1, (1 << 64) - 1)
     old = _old(loads)
-    lowest = min((load.address for load in loads if load.address >= 1 << 30), default=0)
+    table = memory_map.I386
+    lowest = min((load.address for load in loads if 1 << 30 <= load.address < nothing[0]), default=0)
     kinds = []
     for load in loads:
-        if load.physical == nothing or (not load.physical and load.address != lowest):
+        if load.physical in nothing:
+            kinds.append("vmalloc")
+        elif load.address == load.physical or not 1 << 30 <= load.address < nothing[0]:
+            kinds.append(_PHYSICAL)  # a virtual machine's, its ROM right below 4 GiB; kexec's highmem: p_vaddr -1
+        elif not load.physical and load.address != lowest:
             kinds.append("vmalloc")
         else:
-            kinds.append("direct_map" if load.address >= 1 << 30 and load.address >= load.physical else _PHYSICAL)
+            kinds.append("direct_map" if load.address > load.physical else _PHYSICAL)
     base = _base(loads, [i for i, name in enumerate(kinds) if name == "direct_map"], 32)
-    table = memory_map.I386
+    if base is None and _PHYSICAL in kinds and (info.symbol("swapper_pg_dir") or 0) >= table.direct_map:
+        base = table.direct_map
     if base is not None and base > 0:
         table = table._replace(low=base, direct_map=base)
     return _Kinds(table, kinds, base, not old or base is not None)
@@ -257,6 +302,9 @@ def _arm64(loads: Sequence[Segment], info: Vmcoreinfo) -> _Kinds:
         else:
             kinds.append("direct_map" if direct.start <= load.address < direct.end else "kernel_text")
     base = _base(loads, [i for i, name in enumerate(kinds) if name == "direct_map"], 64) if not old else None
+    offset = info.number("PHYS_OFFSET")  # memstart_addr, signed: what lies at the beginning of the direct map
+    if base is None and _PHYSICAL in kinds and offset is not None:
+        base = table.direct_map - (offset if offset < 1 << 63 else offset - (1 << 64))
     return _Kinds(table, kinds, base, not old)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from memfs.arch import memory_map
 from memfs.backends.kernel_layout import Layout, told_places
@@ -17,10 +18,17 @@ _PERMISSIONS = "rwx"
 """As /proc/kcore says of everything: what the tables allow is not looked at."""
 
 
-def areas(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> tuple[Area, ...]:
+class Found(NamedTuple):
+    """What the page tables say."""
+
+    areas: tuple[Area, ...]
+    direct_base: int | None  # as Layout's
+
+
+def find(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> Found:
     """The areas of a layout, and those in which the page tables map something: from its first page to its last."""
     found = {area.name: area for area in layout.areas}
-    name_of = _Names(target, layout, info)
+    name_of = _Names(target, layout, info, _places(target, layout, info, tables))
     for piece in islice(_outside(target, layout, tables), _PIECES_AT_MOST):
         if piece.physical is None:
             continue
@@ -30,8 +38,10 @@ def areas(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) 
         known = found.get(name)
         start = min(known.start, piece.start) if known else piece.start
         end = max(known.end, piece.end) if known else piece.end
+        if name == "direct_map" and name_of.base is not None:
+            start = max(0, name_of.base)  # of physical 0, whether that is mapped or not
         found[name] = Area(name, start, end, known.permissions if known else _PERMISSIONS)
-    return tuple(sorted(found.values(), key=lambda area: (area.start, -area.end)))
+    return Found(tuple(sorted(found.values(), key=lambda area: (area.start, -area.end))), name_of.base)
 
 
 def _outside(target: Target, layout: Layout, tables: PageTables) -> Iterator[Mapped]:
@@ -45,37 +55,58 @@ def _outside(target: Target, layout: Layout, tables: PageTables) -> Iterator[Map
         return
 
 
+def _places(target: Target, layout: Layout, info: Vmcoreinfo, tables: PageTables) -> Sequence[memory_map.Place]:
+    """Areas with a place: as VMCOREINFO says, or the architecture."""
+    if (target.machine, target.bits) != (names.EM_S390, 64):
+        return (*told_places(info), *layout.map.places)
+    top = tables.geometry.levels[0]
+    end = min(tables.geometry.base + (top.entries << top.shift), 1 << 64)
+    stext = info.symbol("_stext")
+    ram = next((area.end for area in layout.areas if area.name == "direct_map"), 0)
+    if stext is None or stext >= ram or end < memory_map.S390X_MODULES_SIZE + memory_map.S390X_VMALLOC_SIZE:
+        return ()  # a kernel that is not where its memory is (6.10 on) has its areas elsewhere
+    try:
+        last = next(tables.ranges(end - memory_map.S390X_LOWCORES, end), None)
+    except Endless:
+        return ()
+    return memory_map.s390x_places(end, last.start if last else None)
+
+
 class _Names:
     """Which area an address is in. Called with rising addresses, as the first above the direct map begins vmalloc where
     the place of that was randomised."""
 
-    def __init__(self, target: Target, layout: Layout, info: Vmcoreinfo) -> None:
+    def __init__(self, target: Target, layout: Layout, info: Vmcoreinfo, places: Sequence[memory_map.Place]) -> None:
         self._map = layout.map
         self._is_x86_64 = target.machine == names.EM_X86_64 and target.bits == 64
         self._is_i386 = target.machine == names.EM_386 and target.bits == 32
         self._text_end = memory_map.TEXT_MAP + (info.number("KERNEL_IMAGE_SIZE") or 512 << 20)
         self._vmalloc = info.number("VMALLOC_START")
         self._direct = next(((area.start, area.end) for area in layout.areas if area.name == "direct_map"), None)
-        self._base = layout.direct_base
-        self._told = told_places(info)
-        self._places: Sequence[memory_map.Place] = layout.map.places
+        self.base = layout.direct_base
+        self._above = False
+        self._places = places
 
     def is_direct(self, address: int, physical: int) -> bool:
         """Whether it is the direct map's: where no PT_LOAD says where that is, the first memory of x86_64 is that is
-        mapped to its own address plus whole GiB."""
+        mapped to its own address plus whole GiB. That of i386 ends where the first other memory is mapped: highmem that
+        is mapped above may be so by chance."""
         base = address - physical
-        first = self._is_x86_64 and self._base is None and self._map.direct_map <= base < self._map.high
+        if self._is_i386:
+            self._above |= base != self.base
+            return not self._above
+        first = self._is_x86_64 and self.base is None and self._map.direct_map <= base < self._map.high
         if first and base % self._map.direct_alignment == 0:
-            self._base = base
+            self.base = base
             self._direct = (base, address)
-        return base == self._base
+        return base == self.base
 
     def __call__(self, address: int) -> str:
         if self._direct is not None and self._direct[0] <= address < self._direct[1]:
             return "direct_map"
         if self._is_x86_64:
             return self._x86_64(address)
-        for place in (*self._told, *self._places):
+        for place in self._places:
             if place.start <= address < place.end:
                 return place.name
         return "vmalloc" if self._is_i386 else ""

@@ -43,7 +43,12 @@ def notes(entries: Sequence[Note], prefix: str) -> bytes:
 
 def core(target: Target, loads: Sequence[Segment], note_bytes: bytes) -> Head:
     """An ET_CORE with a PT_NOTE and a PT_LOAD for each of `loads`, of which address, physical, flags and memory_size
-    are taken: p_filesz is p_memsz. Offsets are like addresses within a page."""
+    are taken: p_filesz is p_memsz. Offsets are like addresses within a page. Of ELF64, as kexec-tools does it, where
+    the memory of a machine of 32 bits does not fit ELF32."""
+    last = max((max(load.address, load.physical) + load.memory_size for load in loads), default=0)
+    whole = sum(load.memory_size + PAGE + PHDR_SIZE[64] for load in loads) + len(note_bytes)
+    if max(last, whole) >> 32:
+        target = target._replace(bits=64)
     bits, many = target.bits, len(loads) + 1 >= names.PN_XNUM
     table = EHDR_SIZE[bits]
     after = table + (len(loads) + 1) * PHDR_SIZE[bits]

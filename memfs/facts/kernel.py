@@ -12,7 +12,7 @@ from memfs.elf import names
 from memfs.elf.vmcoreinfo import Vmcoreinfo
 from memfs.errors import MemfsError
 from memfs.facts import regions, segments
-from memfs.image import Image, KernelSource, State, fact
+from memfs.image import Image, KernelSource, Segment, State, fact
 from memfs.io.paging import read_exactly
 
 _UTS_FIELD = 65
@@ -162,14 +162,17 @@ def ram_bytes(image: Image) -> int | None:
     kernel = source(image)
     everything = kernel.ram()
     others = sum(1 for s in image.segments if segments.is_load(s) and s.memory_size) - len(everything)
-    loads = [load for load in everything if kernel.direct_base is None or _is_direct(kernel, load)]
+    end = 1 << image.target.bits
+    loads = [load for load in everything if kernel.direct_base is None or not _is_again(kernel, load, end)]
     if not loads or (others and not kernel.is_complete):
         return None
     return sum(load.memory_size for load in loads)
 
 
-def _is_direct(kernel: KernelSource, load: Any) -> bool:
-    return bool(load.address - load.physical == kernel.direct_base)
+def _is_again(kernel: KernelSource, load: Segment, end: int) -> bool:
+    """Whether it is kernel text, which the direct map has, too. What has no virtual address is RAM for itself."""
+    elsewhere = load.address - load.physical not in (0, kernel.direct_base)
+    return elsewhere and kernel.low <= load.address < end - 1  # p_vaddr -1 is none
 
 
 def info(image: Image) -> dict[str, Any]:

@@ -64,9 +64,13 @@ def flags_text(flags: int, letters: str, empty: str) -> str:
 
 def physical(image: Image, segment: Segment) -> int | None:
     """p_paddr, where it means something: the core of a process has 0 there, a kernel's memory that is no RAM has -1."""
-    if image.kernel is not None and segment.physical == (1 << image.target.bits) - 1:
+    if image.kernel is not None and segment.physical in _NOWHERE[image.target.bits]:
         return None
     return segment.physical if segment.physical or image.kind not in ("process-core", "process") else None
+
+
+_NOWHERE = {32: ((1 << 32) - 1, (1 << 64) - 1), 64: ((1 << 64) - 1,)}
+"""-1 by the bits of an address; a machine of 32 bits may stand in ELF64."""
 
 
 def size(segment: Segment) -> int:

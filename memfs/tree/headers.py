@@ -69,7 +69,7 @@ def phdrs_text(image: Image) -> bytes:
     """A program header a line, in the columns of `readelf -lW`."""
     container = elf(image)
     rows = [("Index", "Type", "Offset", "VirtAddr", "PhysAddr", "FileSiz", "MemSiz", "Flg", "Align")]
-    width = 16 if image.target.bits == 64 else 8
+    width = 16 if container and container.ehdr.bits == 64 else 8
     for s in container.headers if container else ():
         rows.append(
             (
