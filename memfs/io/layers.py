@@ -42,6 +42,22 @@ class GapsAs:
         return self._space.view(address, size)
 
 
+class BytesOf:
+    """The bytes of one Space and the states of another: where reading is cheaper than to find out what is there, and
+    gives what is not there as files show it."""
+
+    def __init__(self, source: Space, states: Space) -> None:
+        self._source = source
+        self.runs = states.runs
+        self.tally = states.tally
+
+    def readinto(self, address: int, buffer: memoryview) -> int:
+        return self._source.readinto(address, buffer)
+
+    def view(self, address: int, size: int) -> Piece | None:
+        return self._source.view(address, size)
+
+
 class Behind:
     """A Space, and another one that shows through its gaps."""
 
