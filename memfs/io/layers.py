@@ -147,11 +147,11 @@ class Unmapped:
 
     def _mapped(self, low: int, high: int) -> Iterator[Run]:
         position = low
-        for piece in self._tables().ranges(low, high):
-            if piece.start > position:
-                yield Run(position, piece.start, State.GAP, None)
-            yield from self._space.runs(piece.start, piece.end)
-            position = piece.end
+        for start, end in self._tables().mapped(low, high):
+            if start > position:
+                yield Run(position, start, State.GAP, None)
+            yield from self._space.runs(start, end)
+            position = end
         if position < high:
             yield Run(position, high, State.GAP, None)
 
