@@ -2,7 +2,7 @@
 
 Threading: a worker reads a request, has it answered by `Operations`, writes the answer. One worker is fastest for
 one reader, so there is one; the supervisor (the main thread) looks every few milliseconds while there is work, and
-starts another when all have been in the same request for two looks, which goes again when it was not needed for
+starts another when all have been in the same request since it last looked, which goes again when it was not needed for
 a while. A read that is stuck in the kernel never freezes the mount; when its caller is interrupted, the supervisor
 answers EINTR for it."""
 
@@ -276,17 +276,16 @@ class Server:
     def _supervise(self) -> None:
         """Look after the workers until there has been no work for a while."""
         last: dict[_Worker, int] = {}
-        backlog = idle = lonely = stuck = 0
+        backlog = idle = lonely = 0
         pause = _TICK
         while not self._ended:
             time.sleep(pause)
             workers = list(self._workers)
             busy = {worker: worker.serial for worker in workers if worker.unique}
             backlog = backlog + 1 if self._waiting() else 0
-            stuck = stuck + 1 if all(last.get(worker) == busy.get(worker) is not None for worker in workers) else 0
-            if workers and len(workers) < WORKERS_AT_MOST and (stuck > 1 or (len(workers) == 1 and backlog > 4)):
+            stuck = all(last.get(worker) == busy.get(worker) is not None for worker in workers)
+            if workers and len(workers) < WORKERS_AT_MOST and (stuck or (len(workers) == 1 and backlog > 4)):
                 self._start_worker()
-                stuck = 0
             slow = backlog or any(last.get(worker) == serial for worker, serial in busy.items())
             pause = _TICK if slow else min(2 * pause, _TICK_AT_MOST)  # each look takes the interpreter from a worker
             lonely = 0 if slow or len(busy) > 1 else lonely + 1
