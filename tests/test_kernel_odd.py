@@ -1,5 +1,6 @@
 """Kernel images that are old, odd, damaged or alive: made by hand, each for what it is about."""
 
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from memfs.backends import kcore_live, kcore_refusal
 from memfs.errors import AbsentMemory, MemfsError
 from memfs.io.kcore import Kcore, Replaced
 from memfs.tree import options
-from memfs.tree.node import File, Policy
+from memfs.tree.node import File, Policy, Reader
 
 X86_64, I386, ARM64, S390 = 62, 3, 183, 22
 PAGE = 4096
@@ -534,6 +535,53 @@ def test_what_is_not_mapped_of_a_live_kernel(tmp_path: Path) -> None:
             image.node(f"at/{vmalloc:#x}:16")
         with pytest.raises(AbsentMemory):
             image.read(vmalloc + 0x4000, 2 * PAGE)
+
+
+def test_who_seeks_is_led_by_one_walk_and_who_opens_by_a_new_one(tmp_path: Path) -> None:
+    """Runs in order, backwards, from the middle, by several threads; what is mapped before a file is opened is seen."""
+    path, vmalloc = tmp_path / "kcore", 0xFFFFC90000000000
+    pages = [0, 2, 3, 7, 300, 511, 512, 4000]
+
+    def write(mapped: list[int]) -> None:
+        tables = Tables(FORMATS["x86_64 4"], 0x2000)
+        for number in mapped:
+            tables.map(vmalloc + number * PAGE, (5 * number % 64) * PAGE, PAGE)
+        ram = (bytes(0x2000) + bytes(tables.memory)).ljust(1 << 20, b"\0")
+        loads = [Load(vmalloc, NOWHERE, bytes(16 << 20)), Load(0xFFFF888000000000, 0, ram)]
+        notes = [*KCORE_NOTES, vmcoreinfo(f"SYMBOL(swapper_pg_dir)={0xFFFF888000000000 + tables.top:x}")]
+        path.write_bytes(core(X86_64, 64, "<", loads, notes))
+
+    def seek(reader: Reader) -> list[tuple[int, int]]:
+        out: list[tuple[int, int]] = []
+        with contextlib.suppress(MemfsError):
+            while True:
+                start = reader.next_data(out[-1][1] if out else 0)
+                out.append((start // PAGE * PAGE, reader.next_hole(start)))
+        return out
+
+    def runs(*numbers: tuple[int, int]) -> list[tuple[int, int]]:
+        return [(start * PAGE, end * PAGE) for start, end in numbers]
+
+    write(pages)
+    want = runs((0, 1), (2, 4), (7, 8), (300, 301), (511, 513), (4000, 4001))
+    with live(path) as image:
+        node = image.node("regions/vmalloc")
+        assert isinstance(node, File)
+        reader = node.open()
+        assert seek(reader) == seek(reader) == want
+        for start, end in reversed(want):
+            assert reader.next_hole(start) == reader.next_hole(end - 1) == end
+            assert reader.next_data(start) == start
+        assert (reader.next_data(100 * PAGE + 5), reader.next_hole(100 * PAGE + 5)) == (300 * PAGE, 100 * PAGE + 5)
+        found: list[list[tuple[int, int]]] = []
+        threads = [threading.Thread(target=lambda: found.append(seek(reader))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert found == [want] * 4
+        write([*pages, 8])
+        assert seek(node.open())[2] == (7 * PAGE, 9 * PAGE)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

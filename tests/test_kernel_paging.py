@@ -103,6 +103,34 @@ def test_pages_and_large_pages(name: str) -> None:
     assert list(found.ranges(low, low)) == list(found.ranges(low + 16 * large, low + 17 * large)) == []
 
 
+def test_what_is_mapped_wherever_to(name: str) -> None:
+    """mapped() is ranges() without the physical addresses, cut anywhere."""
+    form, low = FORMATS[name], GEOMETRIES[name][1]
+    page, large = 1 << form.shifts[-1], 1 << form.shifts[-2]
+    tables = Tables(form, AT)
+    last = large // page - 1
+    for index in (0, 1, 3, last - 1, last, last + 1, last + 2, last + 5):  # over the end of a table, too
+        tables.map(low + index * page, (0x100 + 3 * index) * page, page)
+    tables.map(low + 3 * large, 7 * large, large)
+    tables.map(low + 4 * large, 5 * large, large)
+    tables.map(low + 5 * large, 0x99 * page, page)
+    found = tables_of(tables, name, Physical({}))
+    everything = list(found.mapped(low, low + 8 * large))
+    assert everything == [
+        (low, low + 2 * page),
+        (low + 3 * page, low + 4 * page),
+        (low + (last - 1) * page, low + (last + 3) * page),
+        (low + (last + 5) * page, low + (last + 6) * page),
+        (low + 3 * large, low + 5 * large + page),
+    ]
+    edges = [edge + by for run in everything for edge in run for by in (-page, -5, 0, 5) if edge + by >= low]
+    for start in edges:
+        for end in edges:
+            pages = [low for piece in found.ranges(start, end) for low in (piece.start, piece.end)]
+            merged = [at for at in pages if pages.count(at) == 1]
+            assert [at for run in found.mapped(start, end) for at in run] == merged
+
+
 def test_memory_behind_the_tables(name: str) -> None:
     form, low = FORMATS[name], GEOMETRIES[name][1]
     page = 1 << form.shifts[-1]

@@ -13,10 +13,10 @@ from memfs.backends.elf import Container, read_container, segment_space
 from memfs.backends.kcore import SavedKernel
 from memfs.elf import names
 from memfs.errors import from_os_error
-from memfs.image import Area, Image, NoProcess, Segment, Space, Task
+from memfs.image import Area, Image, NoProcess, Segment, Space, State, Task
 from memfs.io import procfs
 from memfs.io.kcore import Following, Kcore
-from memfs.io.layers import Unmapped
+from memfs.io.layers import BytesOf, GapsAs, Unmapped
 
 _LOOK_AGAIN = 1.0
 """Seconds for which the program headers are taken for unchanged by who looks (not by who reads: that is checked)."""
@@ -165,6 +165,16 @@ class LiveKernel(SavedKernel):
             return self.loads
         ranges = [(area.start, area.end) for area in self.areas() if area.name in _FOLLOWED]
         return Unmapped(self.loads, ranges, lambda: tables)
+
+    def area_space(self) -> Space:
+        return self._area_space
+
+    @cached_property
+    def _area_space(self) -> Space:
+        """What is not mapped reads as zeros, and so /proc/kcore gives it: no page tables are looked at to read."""
+        if self.tables is None:
+            return super().area_space()
+        return BytesOf(GapsAs(self.loads, State.ZERO), super().area_space())
 
     def has(self, name: str) -> bool:
         return self._has(name)

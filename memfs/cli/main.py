@@ -46,6 +46,24 @@ EPILOG = """SOURCE is an ELF core of any machine and system, a process by its id
 """
 
 
+class Format(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal. argparse itself asks shutil, and that as soon as there is an argument: three
+    compressors are imported by then."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """As shutil.get_terminal_size has it."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    with contextlib.suppress(ValueError, OSError):  # closed, or no terminal
+        return (os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else 0) or 80
+    return 80
+
+
 class Parser(argparse.ArgumentParser):
     """Wrong usage is one line and exit 2."""
 
@@ -65,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog=f"memfs {command.name}",
         description=command.help,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Format,
     )
     module.configure(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -126,7 +144,7 @@ def _top(words: Sequence[str]) -> int:
         + "".join(f"  {c.name:<15} {c.help}\n" for c in COMMANDS)
         + "\nmemfs COMMAND --help says more.\n\n"
         + EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Format,
     )
     parser.add_argument("--version", action="version", version=f"memfs {__version__}")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)

@@ -12,7 +12,6 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from hashlib import blake2b
 from typing import NamedTuple
 
 from memfs.errors import MemfsError, not_found
@@ -39,9 +38,11 @@ class _Held(NamedTuple):
 
 
 def own_number(parent: int, key: Hashable) -> int:
-    """The number of a node in a directory that changes: the same whenever it is asked for, as listings show it, too."""
-    digest = blake2b(repr((parent, key)).encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return DYNAMIC | int.from_bytes(digest, "little") >> 2
+    """The number of a node in a directory that changes: the same whenever it is asked for, as listings show it, too.
+
+    Python's hash of a string is keyed at random, so that nobody can choose names for one number; hashlib would load
+    OpenSSL, which is a part of the time that a mount takes to come up."""
+    return DYNAMIC | hash(repr((parent, key))) & (DYNAMIC - 1)
 
 
 class Inodes:

@@ -3,14 +3,17 @@
 Source: fs/proc/kcore.c, Linux 4.19 to 6.12. One open file has one buffer for all who read through it, without a lock:
 two reads at once get each other's bytes. The program headers are made anew when memory was hot-plugged and anybody
 opens the file again; from then on every descriptor shows the new ones, and offsets may have moved under those who read
-by the old. There is no end of file: what is nowhere reads as zeros."""
+by the old. There is no end of file: what is nowhere reads as zeros.
+
+Where a byte lies is its address less the lowest kernel address, plus the size of the headers and notes in whole pages.
+Of these the number of program headers alone changes, so after a read the ELF header says whether it was right. Memory
+that took another's place meanwhile, the number being the same, is found by who looks at all headers (is_current)."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from memfs.elf import header
 from memfs.errors import MemfsError, from_os_error
@@ -47,6 +50,7 @@ class Kcore:
         self.mtime_ns = info.st_mtime_ns
         self._free.append(fd)
         self.headers = self._headers(fd)
+        self._ehdr = self.headers[: header.EHDR_SIZE[64]]
 
     def _descriptor(self) -> int:
         try:
@@ -61,54 +65,57 @@ class Kcore:
         end = ehdr.e_phoff + ehdr.e_phnum * ehdr.e_phentsize if ehdr else len(raw)
         return self._pread(fd, min(end, _HEADERS_AT_MOST), 0)
 
-    def _is_same(self, fd: int) -> bool:
-        """Whether these are the headers still: with their number changes the first of them."""
-        return self._pread(fd, len(self.headers), 0) == self.headers
-
     def _pread(self, fd: int, size: int, offset: int) -> bytes:
         try:
             return os.pread(fd, size, offset)
         except OSError as error:
             raise from_os_error(self.path, error, f"reading at {offset:#x} failed") from error
 
-    @contextmanager
-    def _borrowed(self) -> Iterator[int]:
-        """A descriptor that nobody else reads through meanwhile."""
+    def _borrow(self) -> int:
+        """A descriptor that nobody else reads through until it is given back."""
         with self._lock:
-            fd = self._free.pop() if self._free else -1
-        if fd < 0:
-            fd = self._descriptor()
-        try:
-            yield fd
-        finally:
-            with self._lock:
-                keep = self._open
-                if keep:
-                    self._free.append(fd)
-            if not keep:
-                os.close(fd)
+            if self._free:
+                return self._free.pop()
+        return self._descriptor()
+
+    def _give_back(self, fd: int) -> None:
+        with self._lock:
+            if self._open:
+                self._free.append(fd)
+                return
+        os.close(fd)
 
     def is_current(self) -> bool:
         """Whether the kernel still has the same program headers, after it has looked at its memory again."""
         os.close(self._descriptor())
-        with self._borrowed() as fd:
-            return self._is_same(fd)
+        fd = self._borrow()
+        try:
+            return self._pread(fd, len(self.headers), 0) == self.headers
+        finally:
+            self._give_back(fd)
 
     def readinto(self, offset: int, buffer: memoryview) -> int:
-        """Fill `buffer` from `offset`. Raises Replaced if the headers changed, then or before."""
-        done = 0
-        with self._borrowed() as fd:
-            while done < len(buffer):
-                piece = buffer[done : done + READ_AT_MOST]
-                try:
-                    got = os.preadv(fd, (piece,), offset + done)
-                except OSError as error:
-                    raise from_os_error(self.path, error, f"reading at {offset + done:#x} failed") from error
-                if not got:
-                    break
-                done += got
-            if not self._is_same(fd):
+        """Fill `buffer` from `offset`. Raises Replaced if offsets moved, then or before."""
+        fd = self._borrow()
+        try:
+            done = self._fill(fd, offset, buffer)
+            if self._pread(fd, len(self._ehdr), 0) != self._ehdr:
                 raise Replaced(self.path)
+        finally:
+            self._give_back(fd)
+        return done
+
+    def _fill(self, fd: int, offset: int, buffer: memoryview) -> int:
+        done, size = 0, len(buffer)
+        while done < size:
+            piece = buffer[done : done + READ_AT_MOST]
+            try:
+                got = os.preadv(fd, (piece,), offset + done)
+            except OSError as error:
+                raise from_os_error(self.path, error, f"reading at {offset + done:#x} failed") from error
+            if not got:
+                break
+            done += got
         return done
 
     def read(self, offset: int, size: int) -> bytes:

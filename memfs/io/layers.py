@@ -42,6 +42,22 @@ class GapsAs:
         return self._space.view(address, size)
 
 
+class BytesOf:
+    """The bytes of one Space and the states of another: where reading is cheaper than to find out what is there, and
+    gives what is not there as files show it."""
+
+    def __init__(self, source: Space, states: Space) -> None:
+        self._source = source
+        self.runs = states.runs
+        self.tally = states.tally
+
+    def readinto(self, address: int, buffer: memoryview) -> int:
+        return self._source.readinto(address, buffer)
+
+    def view(self, address: int, size: int) -> Piece | None:
+        return self._source.view(address, size)
+
+
 class Behind:
     """A Space, and another one that shows through its gaps."""
 
@@ -131,11 +147,11 @@ class Unmapped:
 
     def _mapped(self, low: int, high: int) -> Iterator[Run]:
         position = low
-        for piece in self._tables().ranges(low, high):
-            if piece.start > position:
-                yield Run(position, piece.start, State.GAP, None)
-            yield from self._space.runs(piece.start, piece.end)
-            position = piece.end
+        for start, end in self._tables().mapped(low, high):
+            if start > position:
+                yield Run(position, start, State.GAP, None)
+            yield from self._space.runs(start, end)
+            position = end
         if position < high:
             yield Run(position, high, State.GAP, None)
 

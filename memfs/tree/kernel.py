@@ -12,6 +12,7 @@ from memfs.tree.live import LiveDir
 from memfs.tree.node import SIZE_AT_MOST, AddressSpace, Dir, Kind, Link, Memory, Node
 from memfs.tree.process import json_of, of_thread, optional, text_of, where
 from memfs.tree.rows import Context, Listing, Make, Row, RowDir
+from memfs.tree.seeking import SeekingMemory
 
 # -- memory --------------------------------------------------------------------------------------------------------
 
@@ -20,7 +21,7 @@ def _area(context: Context) -> Node:
     """The bytes of an area: what is not mapped in it is zero, or absent if the image cannot tell."""
     image, area = context.image, context.subject
     space = context.readable(kernel.source(image).area_space())
-    return Memory(space, area.start, area.size, lambda: _area_xattrs(image, area))
+    return SeekingMemory(space, area.start, area.size, lambda: _area_xattrs(image, area))
 
 
 def _area_xattrs(image: Image, area: Region) -> dict[str, str]:
