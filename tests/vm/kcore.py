@@ -28,7 +28,7 @@ class Kernel:
             mkdir proc memfs
             exec 2>refused
             for name in {" ".join(TEXTS)}; do cat /proc/$name > proc/$name; cat {POINT}/$name > memfs/$name; done
-            grep -w -E '_stext|_etext|__start_rodata|__end_rodata' /proc/kallsyms > proc/symbols
+            grep -w -E '_stext|_etext|__start_rodata|__end_rodata|_sdata|_edata|__bss_start|__bss_stop' /proc/kallsyms > proc/symbols
             cat /sys/kernel/notes > proc/notes
             for name in info.json regions.json segments.json vmcoreinfo maps; do cat {POINT}/$name > memfs/$name; done
             ls -U {POINT} > memfs/root
@@ -65,11 +65,17 @@ class Kernel:
 
     def constant(self) -> list[tuple[int, int]]:
         """[start, end) of code and of constants: what does not change by being looked at, as locks do."""
+        return self._between(("_stext", "_etext"), ("__start_rodata", "__end_rodata"))
+
+    def variables(self) -> list[tuple[int, int]]:
+        """[start, end) of what is in the kernel's image and changes. Between these and what is constant are pages that
+        the image does not need: the kernel gives them to whoever wants some, and so to who reads them here."""
+        return self._between(("_sdata", "_edata"), ("__bss_start", "__bss_stop"))
+
+    def _between(self, *names: tuple[str, str]) -> list[tuple[int, int]]:
+        """[start, end) of whole pages between symbols."""
         symbols = {line.split()[2]: int(line.split()[0], 16) for line in self.proc("symbols").splitlines()}
-        return [
-            (symbols["_stext"], symbols["_etext"] & -PAGE),
-            (symbols["__start_rodata"], symbols["__end_rodata"] & -PAGE),
-        ]
+        return [(-(-symbols[start] // PAGE) * PAGE, symbols[end] & -PAGE) for start, end in names]
 
     def ram(self) -> list[tuple[int, int]]:
         """System RAM of /proc/iomem in whole pages: [start, end)."""
