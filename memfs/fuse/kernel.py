@@ -2,8 +2,9 @@
 
 Threading: a worker reads a request, has it answered by `Operations`, writes the answer. One worker is fastest for
 one reader, so there is one; the supervisor (the main thread) looks every few milliseconds while there is work, and
-starts another when all have been in the same request since it last looked. A read that is stuck in the kernel never
-freezes the mount; when its caller is interrupted, the supervisor answers EINTR for it."""
+starts another when all have been in the same request for two looks, which goes again when it was not needed for
+a while. A read that is stuck in the kernel never freezes the mount; when its caller is interrupted, the supervisor
+answers EINTR for it."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from memfs.fuse.waiting import Waiting
 from memfs.image import Piece
 
 WORKERS_AT_MOST = 16
-_TICK = 0.005
+_TICK, _TICK_AT_MOST = 0.005, 0.02  # the shorter one while something waits, or takes long
+_LONELY_TICKS = 25  # so long never two at work, and one of two is too many: they would take turns, and sleep in between
 _IDLE_TICKS = 40  # so long without work, and the supervisor sleeps until there is some
 _PATIENCE = 0.2  # an interrupted request may take so long to end by itself
 _OPCODES = max(p.OPCODES) + 1
@@ -72,6 +74,7 @@ class Server:
         self._wake = threading.Event()
         self._awake = False
         self._ended = False
+        self._spare = False  # whether one of two workers is to end
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
 
@@ -129,11 +132,13 @@ class Server:
 
     def _surplus(self, worker: _Worker) -> bool:
         """Whether more threads wait for requests than are needed: then this one ends."""
-        if len(self._workers) <= 2:
+        spare = self._spare
+        if len(self._workers) <= 2 and not spare:
             return False
         with self._lock:
             waiting = sum(1 for other in self._workers if other is not worker and not other.unique)
-            if waiting >= 2:
+            if waiting >= (1 if spare else 2):
+                self._spare = False
                 self._remove(worker)
                 return True
         return False
@@ -271,15 +276,21 @@ class Server:
     def _supervise(self) -> None:
         """Look after the workers until there has been no work for a while."""
         last: dict[_Worker, int] = {}
-        backlog = idle = 0
+        backlog = idle = lonely = stuck = 0
+        pause = _TICK
         while not self._ended:
-            time.sleep(_TICK)
+            time.sleep(pause)
             workers = list(self._workers)
             busy = {worker: worker.serial for worker in workers if worker.unique}
             backlog = backlog + 1 if self._waiting() else 0
-            stuck = all(last.get(worker) == busy.get(worker) is not None for worker in workers)
-            if workers and len(workers) < WORKERS_AT_MOST and (stuck or (len(workers) == 1 and backlog > 4)):
+            stuck = stuck + 1 if all(last.get(worker) == busy.get(worker) is not None for worker in workers) else 0
+            if workers and len(workers) < WORKERS_AT_MOST and (stuck > 1 or (len(workers) == 1 and backlog > 4)):
                 self._start_worker()
+                stuck = 0
+            slow = backlog or any(last.get(worker) == serial for worker, serial in busy.items())
+            pause = _TICK if slow else min(2 * pause, _TICK_AT_MOST)  # each look takes the interpreter from a worker
+            lonely = 0 if slow or len(busy) > 1 else lonely + 1
+            self._spare = lonely > _LONELY_TICKS and len(workers) == 2
             self._answer_interrupted(busy)
             idle = 0 if busy or busy != last else idle + 1
             last = busy
