@@ -28,7 +28,7 @@ class Kernel:
             mkdir proc memfs
             exec 2>refused
             for name in {" ".join(TEXTS)}; do cat /proc/$name > proc/$name; cat {POINT}/$name > memfs/$name; done
-            grep -w -E '_s(text|data)|_e(text|data)|__(start|end)_rodata|__bss_(start|stop)' /proc/kallsyms > proc/symbols
+            grep -w -E '_[se](text|data)|__(start|end)_rodata|__bss_(start|stop)' /proc/kallsyms > proc/symbols
             cat /sys/kernel/notes > proc/notes
             for name in info.json regions.json segments.json vmcoreinfo maps; do cat {POINT}/$name > memfs/$name; done
             ls -U {POINT} > memfs/root
