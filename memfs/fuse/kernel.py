@@ -235,19 +235,23 @@ class Server:
             return self._reply(unique, _copied(piece))
         if worker.pipe is None:
             worker.pipe = Pipe()
-        if not worker.pipe.takes(piece):
+        pipe = worker.pipe
+        if not pipe.takes(piece):
             return self._reply(unique, _copied(piece))
+        size = p.OUT_HEADER.size + piece.size
         try:
-            sent = worker.pipe.send(self._fd, p.OUT_HEADER.pack(p.OUT_HEADER.size + piece.size, 0, unique), piece)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
-                return 0
-            if error.errno != errno.EINVAL:
-                raise
-            return self._reply(unique, _copied(piece))  # of a filesystem without splice
-        if sent < piece.size:
+            whole = pipe.fill(p.OUT_HEADER.pack(size, 0, unique), piece)
+        except OSError:  # of a filesystem without splice; if anything else is wrong, that is said when it is read
+            return self._reply(unique, _copied(piece))
+        if not whole:
             raise _cut_off()
-        return sent
+        try:
+            pipe.empty(self._fd, size)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
+                raise
+            return 0
+        return piece.size
 
     def _error(self, unique: int, number: int) -> None:
         try:
@@ -303,8 +307,9 @@ class Server:
 
 
 def _copied(piece: Piece) -> bytes:
-    """The bytes of a piece. Raises MemfsError (EIO) if not all of them are there any more."""
+    """The bytes of a piece. Raises MemfsError (EIO) if not all of them are there any more, or may be others."""
     data = os.pread(piece.fd, piece.size, piece.offset)
+    piece.check()
     if len(data) < piece.size:
         raise _cut_off()
     return data
