@@ -107,8 +107,9 @@ def test_no_descriptor_is_left(point: Path, tmp_path: Path) -> None:
 
     with mounted(path, point):
         (daemon,) = daemons(point)
-        resource.prlimit(daemon, resource.RLIMIT_NOFILE, (3, 3))
         (name,) = os.listdir(point / "segments")
+        assert (point / "segments" / name).stat().st_size
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, (3, 3))
         fd = os.open(point / "segments" / name, os.O_RDONLY | os.O_DIRECT)
         buffer = mmap.mmap(-1, len(data))
         assert os.preadv(fd, [buffer], 0) == len(data)

@@ -80,7 +80,7 @@ class Server:
         the supervisor, and signal handlers run in it."""
         self._start_worker()
         self._wake.wait()  # for INIT: it must not share the interpreter with what follows
-        self._operations.warm()  # while whoever waited for the mount is busy with its own end
+        self._ahead("the root", self._operations.warm)  # while whoever waited for the mount is busy with its own end
         while not self._ended:
             self._wake.wait()
             self._wake.clear()
@@ -123,7 +123,7 @@ class Server:
                 self._answer(worker, opcode, unique, nodeid, pid, buffer[header_size:got])
                 worker.unique = 0
                 if opcode == p.READDIRPLUS:
-                    self._prepare()
+                    self._ahead("a listing", self._operations.prepare)
         finally:
             self._end(worker)
 
@@ -187,12 +187,12 @@ class Server:
         except Exception as error:  # the last line of the front: a bug must not hang its caller
             self._bug(opcode, unique, error)
 
-    def _prepare(self) -> None:
-        """Get ahead of a listing. The request has been answered: what fails now fails again when it is asked for."""
+    def _ahead(self, what: str, prepare: Callable[[], None]) -> None:
+        """Get ahead of what is asked for next. What fails now fails again when it is asked for."""
         try:
-            self._operations.prepare()
+            prepare()
         except Exception as error:  # the last line of the front, as in _answer: a bug must not end the mount
-            self._log(f"a listing could not be prepared: {error!r}")
+            self._log(f"{what} could not be prepared: {error!r}")
 
     def _bug(self, opcode: int, unique: int, error: Exception) -> None:
         import traceback
