@@ -41,11 +41,13 @@ class Tally(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """[offset, offset + size) of an open file, for a system call to take."""
+    """[offset, offset + size) of an open file, for a system call to take. `check` is called when that has the bytes:
+    it raises SourceChanged if they may be others than were asked for."""
 
     fd: int
     offset: int
     size: int
+    check: Callable[[], None] = lambda: None
 
 
 class Space(Protocol):

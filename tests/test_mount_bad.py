@@ -18,6 +18,13 @@ def refused(done: "subprocess.CompletedProcess[bytes]", *words: str) -> None:
     assert done.stdout == b""
 
 
+def test_no_descriptor_for_a_mount(secret_core: Path, point: Path) -> None:
+    """It is not standard output that is at fault."""
+    done = run("prlimit", "--nofile=5", *mount_command(secret_core, point), env=ENV)
+    refused(done, "Too many open files")
+    assert b"standard output" not in done.stderr
+
+
 def test_no_mount_point(secret_core: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     refused(memfs("mount", secret_core, missing), f"mkdir {missing}")

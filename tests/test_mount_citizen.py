@@ -1,7 +1,9 @@
 """A good citizen among mounts: options, service managers, logs, who holds a mount, what is left of one, links."""
 
+import errno
 import os
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -155,6 +157,24 @@ def test_a_log_does_not_fill_the_disk() -> None:
 def test_a_log_that_cannot_be_written(secret_core: Path, point: Path) -> None:
     one_line(memfs("mount", "-o", "log=/nonexistent/log", secret_core, point), "/nonexistent/log", "log=FILE")
     assert not mount_lines(point)
+
+
+def test_a_line_that_cannot_be_logged(point: Path, tmp_path: Path) -> None:
+    """Without a descriptor to spare the first line of a daemon is lost: neither its cause nor the mount is."""
+    path = tmp_path / "cut.core"
+    path.write_bytes(core([Header(address=0x10000, data=b"x" * 100_000)]))
+    with mounted(path, point):
+        (daemon,) = daemons(point)
+        (name,) = os.listdir(point / "segments")
+        opened = os.open(point / "segments" / name, os.O_RDONLY)
+        os.truncate(path, 5000)
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, (3, 3))
+        for _ in range(2):
+            with pytest.raises(OSError) as caught:
+                os.pread(opened, 100, 50_000)
+            assert caught.value.errno == errno.EIO
+        os.close(opened)
+        assert daemons(point) == [daemon]
 
 
 def test_syslog_once_daemonized(secret_core: Path, point: Path) -> None:

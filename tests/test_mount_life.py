@@ -632,7 +632,8 @@ def test_a_bug_is_eio_and_a_line_in_the_log(stuck: Stuck, transport: str) -> Non
 
 
 @pytest.mark.kernel_only("only this transport gets ahead of a listing")
-def test_a_listing_that_cannot_be_prepared(point: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "method"), [("the root", "warm"), ("a listing", "prepare")])
+def test_what_cannot_be_prepared(point: Path, tmp_path: Path, what: str, method: str) -> None:
     """What is made ahead is no part of an answer: if that breaks, the listing is whole and the mount lives."""
     path = tmp_path / "many.core"
     path.write_bytes(core([Header(address=0x10000 + 0x2000 * n, data=b"x") for n in range(1000)]))
@@ -640,7 +641,7 @@ def test_a_listing_that_cannot_be_prepared(point: Path, tmp_path: Path) -> None:
         from memfs.fuse.operations import Operations
         def breaks(self):
             raise RuntimeError("broken on purpose")
-        Operations.prepare = breaks
+        Operations.{method} = breaks
         from memfs.cli.main import main
         main(["mount", "-f", {str(path)!r}, {str(point)!r}])
     """
@@ -657,5 +658,5 @@ def test_a_listing_that_cannot_be_prepared(point: Path, tmp_path: Path) -> None:
             remove(point)
             server.kill()
             server.wait(20)
-    assert b"a listing could not be prepared: RuntimeError" in err
+    assert f"{what} could not be prepared: RuntimeError" in err.decode()
     assert b"bug" not in err

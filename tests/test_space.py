@@ -153,6 +153,15 @@ def test_holes_of_the_source_are_zero(sparse: FileSource) -> None:
     assert sparse.view(0, 1 << 16) is None, "a hole of a tmpfs file might be allocated by that"
 
 
+def test_what_is_cut_off_is_no_hole(sparse: FileSource) -> None:
+    """Where it is cut off before anybody asked for holes: the copy of a hole would be zeros in place of bytes."""
+    os.truncate(sparse.path, 2 << 20)
+    with pytest.raises(SourceChanged):
+        list(sparse.extents(0, sparse.size))
+    with pytest.raises(SourceChanged):
+        sparse.stored(0, sparse.size)
+
+
 PAGE = 4096
 PAGES = 12
 pages = st.lists(st.booleans(), min_size=PAGES, max_size=PAGES)
@@ -208,7 +217,10 @@ def test_a_file_that_changes(tmp_path: Path, how: str) -> None:
     path.write_bytes(b"a" * 100000)
     source = open_file(str(path))
     assert source.read(99990, 100) == b"a" * 10
-    assert source.view(100, 70000) == (source.fd, 100, 70000)
+    piece = source.view(100, 70000)
+    assert piece is not None
+    assert piece[:3] == (source.fd, 100, 70000)
+    piece.check()
     assert source.view(40000, 70000) is None, "it ends before that"
     if how == "written":
         path.open("r+b").write(b"b")
@@ -218,4 +230,4 @@ def test_a_file_that_changes(tmp_path: Path, how: str) -> None:
     with pytest.raises(SourceChanged):
         source.read(0, 10)
     with pytest.raises(SourceChanged):
-        source.view(0, 70000)
+        piece.check()

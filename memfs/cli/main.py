@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -126,7 +127,8 @@ def complain(error: MemfsError | OSError | MemoryError, source: str = "") -> Non
     if isinstance(error, MemoryError):
         error = MemfsError("out of memory", hint="look at a part of it: memfs cat with a path, or --length")
     if isinstance(error, OSError):  # what is read raises MemfsError, so this is what is written
-        error = from_os_error(error.filename if isinstance(error.filename, str) else "standard output", error)
+        output = "" if error.errno in (errno.EMFILE, errno.ENFILE) else "standard output"
+        error = from_os_error(error.filename if isinstance(error.filename, str) else output, error)
         source = ""
     named = not source or error.subject.startswith((source, f"/proc/{source}"))
     with contextlib.suppress(OSError):

@@ -83,7 +83,7 @@ class Server:
         the supervisor, and signal handlers run in it."""
         self._start_worker()
         self._wake.wait()  # for INIT: it must not share the interpreter with what follows
-        self._operations.warm()  # while whoever waited for the mount is busy with its own end
+        self._ahead("the root", self._operations.warm)  # while whoever waited for the mount is busy with its own end
         while not self._ended:
             self._wake.wait()
             self._wake.clear()
@@ -126,7 +126,7 @@ class Server:
                 self._answer(worker, opcode, unique, nodeid, pid, buffer[header_size:got])
                 worker.unique = 0
                 if opcode == p.READDIRPLUS:
-                    self._prepare()
+                    self._ahead("a listing", self._operations.prepare)
         finally:
             self._end(worker)
 
@@ -192,12 +192,12 @@ class Server:
         except Exception as error:  # the last line of the front: a bug must not hang its caller
             self._bug(opcode, unique, error)
 
-    def _prepare(self) -> None:
-        """Get ahead of a listing. The request has been answered: what fails now fails again when it is asked for."""
+    def _ahead(self, what: str, prepare: Callable[[], None]) -> None:
+        """Get ahead of what is asked for next. What fails now fails again when it is asked for."""
         try:
-            self._operations.prepare()
+            prepare()
         except Exception as error:  # the last line of the front, as in _answer: a bug must not end the mount
-            self._log(f"a listing could not be prepared: {error!r}")
+            self._log(f"{what} could not be prepared: {error!r}")
 
     def _bug(self, opcode: int, unique: int, error: Exception) -> None:
         import traceback
@@ -240,19 +240,23 @@ class Server:
             return self._reply(unique, _copied(piece))
         if worker.pipe is None:
             worker.pipe = Pipe()
-        if not worker.pipe.takes(piece):
+        pipe = worker.pipe
+        if not pipe.takes(piece):
             return self._reply(unique, _copied(piece))
+        size = p.OUT_HEADER.size + piece.size
         try:
-            sent = worker.pipe.send(self._fd, p.OUT_HEADER.pack(p.OUT_HEADER.size + piece.size, 0, unique), piece)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
-                return 0
-            if error.errno != errno.EINVAL:
-                raise
-            return self._reply(unique, _copied(piece))  # of a filesystem without splice
-        if sent < piece.size:
+            whole = pipe.fill(p.OUT_HEADER.pack(size, 0, unique), piece)
+        except OSError:  # of a filesystem without splice; if anything else is wrong, that is said when it is read
+            return self._reply(unique, _copied(piece))
+        if not whole:
             raise _cut_off()
-        return sent
+        try:
+            pipe.empty(self._fd, size)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # the caller, or the mount, is gone
+                raise
+            return 0
+        return piece.size
 
     def _error(self, unique: int, number: int) -> None:
         try:
@@ -314,8 +318,9 @@ class Server:
 
 
 def _copied(piece: Piece) -> bytes:
-    """The bytes of a piece. Raises MemfsError (EIO) if not all of them are there any more."""
+    """The bytes of a piece. Raises MemfsError (EIO) if not all of them are there any more, or may be others."""
     data = os.pread(piece.fd, piece.size, piece.offset)
+    piece.check()
     if len(data) < piece.size:
         raise _cut_off()
     return data

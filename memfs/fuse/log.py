@@ -60,10 +60,11 @@ class Log:
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             self._to(self._fd, f"{when} memfs[{os.getpid()}]: {line}\n")
         elif self._syslog:
-            import syslog
+            with contextlib.suppress(OSError, ImportError):  # nor must it end for want of a descriptor
+                import syslog
 
-            syslog.openlog("memfs", syslog.LOG_PID, syslog.LOG_DAEMON)
-            syslog.syslog(syslog.LOG_WARNING, line)
+                syslog.openlog("memfs", syslog.LOG_PID, syslog.LOG_DAEMON)
+                syslog.syslog(syslog.LOG_WARNING, line)
         else:
             sys.stderr.flush()
             self._to(2, f"memfs: {line}\n")

@@ -30,42 +30,58 @@ class Pipe:
         self._open()
 
     def _open(self) -> None:
-        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        """Where there can be none (no descriptor is left, or this user has too many pipes: pipe-user-pages-hard), no
+        piece fits into it."""
+        self._read = self._write = -1
+        self.pages = 0
+        try:
+            self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return
         for capacity in CAPACITIES:
             with contextlib.suppress(OSError):  # not allowed, or this user has too many pipes (pipe-user-pages-soft)
                 fcntl.fcntl(self._write, F_SETPIPE_SZ, capacity)
                 break
-        self.pages: int = fcntl.fcntl(self._write, F_GETPIPE_SZ) // _PAGE
+        self.pages = fcntl.fcntl(self._write, F_GETPIPE_SZ) // _PAGE
 
     def close(self) -> None:
         """Nothing more is sent."""
-        os.close(self._read)
-        os.close(self._write)
+        if self.pages:
+            os.close(self._read)
+            os.close(self._write)
+            self.pages = 0
 
     def takes(self, piece: Piece) -> bool:
         """Whether a piece fits, behind a header."""
         return 1 + (piece.offset % _PAGE + piece.size + _PAGE - 1) // _PAGE <= self.pages
 
-    def send(self, fd: int, header: bytes, piece: Piece) -> int:
-        """Write a header and a piece to `fd` as one message; returns how many bytes of the piece there were.
-
-        If these are fewer than it should have, nothing is sent. Raises OSError; nothing is left in the pipe."""
-        done = 0
+    def fill(self, header: bytes, piece: Piece) -> bool:
+        """Take a header and a piece; returns whether all of it was there. Raises OSError, and what the piece's check
+        raises. If not all is well, nothing is left in the pipe."""
+        whole = False
         try:
             os.write(self._write, header)
+            done = 0
             while done < piece.size:
                 got = os.splice(piece.fd, self._write, piece.size - done, offset_src=piece.offset + done)
                 if not got:
-                    break
+                    return False
                 done += got
-            if done == piece.size:
-                os.splice(self._read, fd, len(header) + done)
-                return done
+            piece.check()
+            whole = True
+        finally:
+            if not whole:
+                self._renew()
+        return True
+
+    def empty(self, fd: int, size: int) -> None:
+        """Write what was taken, which is so many bytes, to `fd` as one message. Raises OSError; nothing is left in the
+        pipe."""
+        try:
+            os.splice(self._read, fd, size)
         except OSError:
             self._renew()
             raise
-        self._renew()
-        return done
 
     def _renew(self) -> None:
         self.close()

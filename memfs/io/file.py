@@ -94,7 +94,7 @@ class FileSource:
     # -- holes ---------------------------------------------------------------------------------------------------
 
     def extents(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """The pieces of [low, high) that are stored, in order: what SEEK_DATA calls data."""
+        """The pieces of [low, high) that are stored, in order: what SEEK_DATA calls data. Raises SourceChanged."""
         if not self.is_sparse:
             yield low, high
             return
@@ -137,6 +137,7 @@ class FileSource:
             except OSError:  # ENXIO: no more data. EINVAL, EOPNOTSUPP: the filesystem knows no holes.
                 if not starts and not self._knows_holes():
                     starts, ends, sums = [0], [self.size], [0]
+            self.check()  # what was cut off would count as a hole
             self._extents = starts, ends, sums
         return self._extents
 
@@ -150,12 +151,11 @@ class FileSource:
     # -- pieces --------------------------------------------------------------------------------------------------
 
     def view(self, offset: int, size: int) -> Piece | None:
-        """[offset, offset + size) for a system call to take. None for a sparse file, as holes may be allocated by that.
-        Raises SourceChanged."""
+        """[offset, offset + size) for a system call to take. None for a sparse file, as holes may be allocated by
+        that."""
         if self.is_sparse or offset + size > self.size:
             return None
-        self.check()
-        return Piece(self.fd, offset, size)
+        return Piece(self.fd, offset, size, self.check)
 
 
 def open_file(path: str) -> FileSource:
