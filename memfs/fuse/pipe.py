@@ -91,5 +91,6 @@ class Pipe:
 def largest() -> int:
     """The size in bytes of the largest reads that pipes here can take: 256 pages, or four less than a pipe of 256."""
     pipe = Pipe()
+    pages = pipe.pages
     pipe.close()
-    return READ_AT_MOST if pipe.pages > READ_AT_MOST // _PAGE else READ_AT_MOST - 4 * _PAGE
+    return READ_AT_MOST if pages > READ_AT_MOST // _PAGE else READ_AT_MOST - 4 * _PAGE

@@ -1,5 +1,6 @@
 """The guest itself, and that memfs runs in it: a core of a process, mounted by the guest's own kernel."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_what_a_command_gives(guest: Guest) -> None:
 def test_a_command_that_hangs_is_ended(guest: Guest) -> None:
     assert guest.run("sleep", 100, timeout=1).returncode == 124
     assert guest.run("true").returncode == 0
+
+
+def test_how_much_root_reads_at_once(guest: Guest) -> None:
+    """Whoever may have a pipe of 2 MiB: 256 pages and a header."""
+    done = guest.sh(f"""{sys.executable} -c 'import sys
+sys.path.insert(0, "{REPO}")
+from memfs.fuse.pipe import largest
+print(largest())'""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"1048576\n", b"")
 
 
 def test_a_core_mounted_in_the_guest(guest: Guest) -> None:
