@@ -139,9 +139,10 @@ def running(
                         pipe.close()
 
 
-def own_part(smaps: bytes) -> bytes:
-    """smaps without what other processes change by mapping the same files."""
-    return re.sub(rb"^(Pss|Shared|Private)\w*: .*\n", b"", smaps, flags=re.MULTILINE)
+def own_part(text: bytes) -> bytes:
+    """smaps without what other processes change by mapping the same files, status without the signals that wait for all
+    processes of a user; any other text as it is."""
+    return re.sub(rb"^(Pss|Shared|Private|SigQ)\w*:\s.*\n", b"", text, flags=re.MULTILINE)
 
 
 def field(status: bytes, name: str) -> int:
