@@ -107,7 +107,7 @@ class Server:
         try:
             while not self._surplus(worker):
                 try:
-                    got = waiting.read(buffer, alone=len(self._workers) == 1)
+                    got = waiting.read(buffer, self._waits_alone(worker))
                 except OSError as error:
                     if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
                         continue
@@ -129,6 +129,11 @@ class Server:
                     self._ahead("a listing", self._operations.prepare)
         finally:
             self._end(worker)
+
+    def _waits_alone(self, worker: _Worker) -> bool:
+        """Whether no other thread waits for requests; those that are stuck do not."""
+        workers = self._workers
+        return len(workers) == 1 or all(other.unique or other is worker for other in workers)
 
     def _surplus(self, worker: _Worker) -> bool:
         """Whether more threads wait for requests than are needed: then this one ends."""
