@@ -1,9 +1,11 @@
 """The parts that live memory is read with, each by itself: parsing, comparing, joining, keeping descriptors."""
 
+import gc
 import itertools
 import os
 import random
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,7 +211,7 @@ class Opened:
     weight = 3
     now = 0
     most = 0
-    lock = threading.Lock()
+    lock = threading.RLock()  # garbage may be looked for, and so something be closed, while it is held
 
     def __init__(self) -> None:
         self.open = True
@@ -279,6 +281,50 @@ def test_from_many_threads(recent: Recent[Opened]) -> None:
     assert not wrong
     assert Opened.most <= 10 + 8 + 8
     recent.forget_all(lambda key: True)
+    assert Opened.now == 0
+
+
+def test_a_finalizer_under_the_lock(recent: Recent[Opened]) -> None:
+    """What holds the lock allocates memory, and so garbage may be looked for there."""
+    with recent.use(1, Opened):
+        pass
+    with recent._lock:
+        recent.discard(lambda key: key == 1)
+        assert Opened.now == 1
+    with recent.use(2, Opened):
+        assert Opened.now == 1
+    recent.discard(lambda key: key == 2)
+    assert Opened.now == 0
+
+
+class Ring:
+    """Garbage that only the collector finds; then `recent` forgets a key."""
+
+    def __init__(self, recent: Recent[Opened], key: int) -> None:
+        self.me = self
+        weakref.finalize(self, recent.discard, lambda other: other == key)
+
+
+class Key(int):
+    """A key that has garbage looked for whenever it is looked up: under the lock."""
+
+    def __hash__(self) -> int:
+        gc.collect()
+        return int.__hash__(self)
+
+
+def test_garbage_is_found_under_the_lock(recent: Recent[Opened]) -> None:
+    def work() -> None:
+        for number in range(5):
+            with recent.use(Key(number), Opened) as opened:
+                assert opened.open
+                Ring(recent, number)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), "it waits for itself"
+    gc.collect()
     assert Opened.now == 0
 
 

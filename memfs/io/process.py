@@ -73,11 +73,12 @@ class LiveSpace:
         self._key = next(_serial)
         self._scans = True  # whether the kernel has PAGEMAP_SCAN
         self._queries = True  # whether it has PROCMAP_QUERY
-        weakref.finalize(self, _forget, self._key)
+        weakref.finalize(self, _discard, self._key)
 
     def close(self) -> None:
         """Close what is open for this process, but not `directory`."""
-        _forget(self._key)
+        _targets.forget(self._key)
+        _files.forget_all(_of(self._key))
 
     def areas(self) -> Areas:
         """What is mapped now, in order of address: /proc/PID/maps."""
@@ -377,9 +378,15 @@ def _from(pages: Sequence[pagemap.Pages], address: int) -> Iterator[pagemap.Page
     return itertools.islice(pages, bisect_right(pages, address, key=itemgetter(1)), None)
 
 
-def _forget(key: int) -> None:
-    _targets.forget(key)
-    _files.forget_all(lambda other: isinstance(other, tuple) and other[0] == key)
+def _discard(key: int) -> None:
+    """For the finalizer of a space."""
+    _targets.discard(lambda other: other == key)
+    _files.discard(_of(key))
+
+
+def _of(key: int) -> Callable[[object], bool]:
+    """Which files are those of a space."""
+    return lambda other: isinstance(other, tuple) and other[0] == key
 
 
 def _refused(error: OSError) -> MemfsError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
@@ -39,11 +39,13 @@ class Recent(Generic[T]):
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self._weight = 0
         self._lock = threading.Lock()
+        self._later: deque[Callable[[Hashable], bool]] = deque()  # what discard() could not forget at once
 
     @contextmanager
     def use(self, key: Hashable, make: Callable[[], T]) -> Iterator[T]:
         """What `key` stands for, made if need be, and kept open while the block runs. What `make` raises is passed
         on and nothing is kept."""
+        self._sweep()
         with self._lock:
             entry = self._entries.get(key)
             if entry:
@@ -105,3 +107,19 @@ class Recent(Generic[T]):
             keys = [key for key in self._entries if concerns(key)]
         for key in keys:
             self.forget(key)
+
+    def discard(self, concerns: Callable[[Hashable], bool]) -> None:
+        """forget_all, from a finalizer. That may run whenever memory is allocated, so also while its own thread holds
+        the lock: then it is done with the next use."""
+        self._later.append(concerns)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        while self._later and self._lock.acquire(blocking=False):
+            try:
+                concerns = self._later.popleft() if self._later else None
+                keys = [key for key in self._entries if concerns(key)] if concerns else []
+            finally:
+                self._lock.release()
+            for key in keys:
+                self.forget(key)
