@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from makekernel import FORMATS, NOWHERE, Load, Note, Tables, core, vmcoreinfo
+from needs import need
 
 import memfs
 from memfs.api import OpenImage
@@ -607,8 +608,7 @@ def test_what_stands_in_the_way(number: int, lockdown: bytes, capable: bool, uid
 
 def test_a_kcore_that_is_not_there() -> None:
     """This machine may have one; a /proc below a directory that is no proc filesystem has none that memfs knows of."""
-    if os.path.exists("/proc/kcore"):
-        pytest.skip("this machine has a /proc/kcore: tests/vm holds it against the kernel")
+    need(not os.path.exists("/proc/kcore"), "this machine has a /proc/kcore: tests/vm holds it against the kernel")
     with pytest.raises(MemfsError, match="CONFIG_PROC_KCORE") as caught:
         memfs.open("/proc/kcore")
     assert "\n" not in str(caught.value)

@@ -32,7 +32,7 @@ garbage
 7f50-7f51 rw-p
 7f60-zzzz rw-p 00000000 00:00 0
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
-"""  # noqa: W291
+"""  # noqa: W291 - as the kernel prints it
 
 
 def test_parse() -> None:
@@ -353,7 +353,7 @@ VmFlags: rd
 Rss:                   0 kB
 Private_Hugetlb:    2048 kB
 VmFlags: rd ht 
-"""  # noqa: W291
+"""  # noqa: W291 - as the kernel prints it
 
 
 @pytest.mark.parametrize("repeats", [1, 3000])

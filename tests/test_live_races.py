@@ -141,12 +141,12 @@ def test_exec(live_programs: Path) -> None:
     """A process that executes something else: the new memory is there, under pinned names nothing is."""
     with moving(live_programs, "still", 1) as (process, address, _), space_of(process.pid) as space:
         for word in (1, 2, 3):
-            _until(lambda: attempt(space, address) == page(word))  # noqa: B023
+            _until(lambda: attempt(space, address) == page(word))  # noqa: B023 - _until is done with it
             areas = space.areas()
             pinned = space.pinned(areas.within(address, address + PAGE))
             assert attempt(pinned, address) == page(word)
             os.kill(process.pid, signal.SIGUSR1)
-            _until(lambda: attempt(pinned, address) == b"")  # noqa: B023
+            _until(lambda: attempt(pinned, address) == b"")  # noqa: B023 - _until is done with it
             assert {run.state for run in pinned.runs(address, address + PAGE)} == {State.ABSENT}
 
 

@@ -156,7 +156,7 @@ def generated(line: str, directory: Path) -> Path:
 
 def unit(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.optionxform = str  # type: ignore[assignment,method-assign] # as configparser's manual has it
     parser.read(path)
     return parser
 
