@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import makecore
 import mounting
+from living import Live, compiled, running
 from needs import REPO, need, need_fuse, need_tools, run
 
 from memfs.fuse.transport import LACKS, TRANSPORTS
@@ -206,3 +207,17 @@ def live_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = REPO / "tests" / "programs" / f"{name}.c"
         subprocess.run(["cc", "-O1", "-pthread", "-o", work / name, source], check=True, timeout=120)
     return work
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """programs/live.c, compiled."""
+    return compiled(tmp_path_factory.mktemp("live"))
+
+
+@pytest.fixture
+def live(program: Path) -> Iterator[Live]:
+    """That program, running; it waits for a word."""
+    with running(program) as process:
+        process.settle()
+        yield process

@@ -8,7 +8,6 @@ import shutil
 import struct
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +30,6 @@ from memfs.io.process import LiveSpace
 from memfs.tree.node import Dir, Link
 
 PAGE = 4096
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("live"))
-
-
-@pytest.fixture
-def live(program: Path) -> Iterator[Live]:
-    with running(program) as process:
-        process.settle()
-        yield process
 
 
 @pytest.fixture
@@ -520,10 +507,16 @@ class Printed(NoProcess):
 
 def test_names_from_labels_of_other_kernels() -> None:
     image = Image(
-        kind="process", format="live process", target=Target(62, "x86_64", 64, "little", "linux"),
-        source=None, space=EmptySpace(), segments=(), notes=(), process=Printed(),
+        kind="process",
+        format="live process",
+        target=Target(62, "x86_64", 64, "little", "linux"),
+        source=None,
+        space=EmptySpace(),
+        segments=(),
+        notes=(),
+        process=Printed(),
         segment_space=lambda segment: EmptySpace(),
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # type: ignore[arg-type]  # fmt: skip - no source: nothing is read of it
     found = [(region.name, region.kind, region.size // PAGE) for region in regions.regions(image)]
     assert found == [
         ("app.text", "file", 1), ("app.data", "file", 1), ("app.bss", "bss", 1), ("heap", "heap", 0x22),

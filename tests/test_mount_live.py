@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from living import AREA, ENVIRONMENT, SECRET, Live, compiled, own_part, program_of, running
+from living import AREA, ENVIRONMENT, SECRET, Live, own_part, program_of, running
 from mounting import LET_GO, daemons, eventually, memfs, mounted, seeks
 from needs import need, need_tools, run
 from treecheck import read_path
@@ -28,18 +28,6 @@ PAGE = 4096
 TIMEOUT = 60
 
 AREA_WORDS = b"".join(f"AREA {at}".encode().ljust(64, b"\0") for at in range(0, AREA, 64))
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("live"))
-
-
-@pytest.fixture
-def live(program: Path) -> Iterator[Live]:
-    with running(program) as process:
-        process.settle()
-        yield process
 
 
 @pytest.fixture

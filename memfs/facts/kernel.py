@@ -12,6 +12,7 @@ from memfs.elf import names
 from memfs.elf.vmcoreinfo import Vmcoreinfo
 from memfs.errors import MemfsError
 from memfs.facts import regions, segments
+from memfs.facts.origin import origin
 from memfs.image import Image, KernelSource, Segment, State, fact
 from memfs.io.paging import read_exactly
 
@@ -183,14 +184,7 @@ def info(image: Image) -> dict[str, Any]:
     target, tally, offset, base = image.target, total(image), kaslr_offset(image), phys_base(image)
     command = command_line(image)
     return {
-        "kind": image.kind,
-        "format": image.format,
-        "arch": target.arch,
-        "bits": target.bits,
-        "byte_order": target.order,
-        "os": target.os,
-        "source": image.source.path,
-        "size": image.source.size,
+        **origin(image),
         "release": facts.text("OSRELEASE") or (names_.release if names_ else None),
         "version": names_.version if names_ else None,
         "cmdline": command.decode("utf-8", "surrogateescape").rstrip("\n") if command is not None else None,

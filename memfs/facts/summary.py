@@ -8,25 +8,18 @@ from typing import Any
 from memfs import arch
 from memfs.arch import linux
 from memfs.facts import arguments, auxv, notes, regions, segments, threads
+from memfs.facts.origin import origin
 from memfs.image import Identity, Image, Tally, fact
 
 
 @fact
 def info(image: Image) -> dict[str, Any]:
     """The fields of info.json, in the order in which `info` prints them."""
-    target = image.target
     process = _identity(image)
     words = arguments.arguments(image)
     tally = total(image)
     return {
-        "kind": image.kind,
-        "format": image.format,
-        "arch": target.arch,
-        "bits": target.bits,
-        "byte_order": target.order,
-        "os": target.os,
-        "source": image.source.path,
-        "size": image.source.size,
+        **origin(image),
         "pid": process.pid if process else None,
         "ppid": process.ppid if process else None,
         "comm": process.comm if process else None,
