@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from memfs import backends
 from memfs.errors import AbsentMemory, MemfsError, not_found
 from memfs.image import Image, Note, Segment, Space, State
+from memfs.io.buffers import room
 from memfs.io.sparse import ZeroFilled
 from memfs.tree import options, roots
 from memfs.tree.node import Dir, File, Link, Node
@@ -56,9 +57,9 @@ class OpenImage:
         if size < 0 or (fill is not None and len(fill) != 1):
             raise ValueError("size must not be negative, fill must be one byte")
         if fill is None:
-            out = bytearray(self._check(address, size))
-            self._fill(address, memoryview(out), None)
-            return builtins.bytes(out)
+            whole = room(self._check(address, size))
+            self._fill(address, whole, None)
+            return builtins.bytes(whole)
         out = bytearray(fill) * size
         self._fill(address, memoryview(out), fill)
         return builtins.bytes(out)
@@ -147,7 +148,7 @@ class OpenImage:
             raise MemfsError("this is not a file", subject=path)
         reader = node.open()
         out = bytearray()  # grows with what is there: a size out of a damaged image must not cost memory first
-        buffer = memoryview(bytearray(min(_CHUNK, reader.size)))
+        buffer = room(min(_CHUNK, reader.size))
         while len(out) < reader.size:
             out += buffer[: reader.readinto(len(out), buffer[: reader.size - len(out)])]
         return builtins.bytes(out)

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memfs.image import Run, State
-from memfs.io import maps, target
+from memfs.io import maps, pagemap, pagestate, target
 from memfs.io.maps import Area, Areas, agree, batches, confine, parse, same_mapping
+from memfs.io.pagemap import GUARD, PAGE, PFNZERO, PRESENT, SWAPPED, Pages
+from memfs.io.pagestate import How
 from memfs.io.recent import Recent
 from memfs.io.runs import Stretch, count, joined
 from memfs.io.smaps import Flags
@@ -203,6 +205,34 @@ def test_joined_covers_the_same(pieces: list[tuple[int, State]]) -> None:
 
 
 # -- descriptors -----------------------------------------------------------------------------------------------------
+
+
+_CATEGORIES = (0, PRESENT, SWAPPED, PRESENT | pagemap.FILE, PRESENT | PFNZERO, SWAPPED | GUARD)
+
+
+@given(st.lists(st.tuples(st.sampled_from((0, 1, 255, 256, 257, 600)), st.sampled_from(_CATEGORIES))), st.booleans())
+def test_what_is_condensed_joins_to_the_same(pieces: list[tuple[int, int]], swapin: bool) -> None:
+    """Also where the kernel tells of one stretch in two parts, and where something between two is mapped no more."""
+    table = pagestate.table(swapin, private=True)
+
+    def states(pages: Iterable[Pages]) -> Iterator[Stretch]:
+        return ((start, end, pagestate.STATES[table[kind] or How.ZERO]) for start, end, kind in pages)
+
+    pages = []
+    at = 0
+    for length, kind in pieces:
+        if length:
+            pages.append((at, at + length * PAGE, kind))
+        at += max(1, length) * PAGE
+    found = pagestate.condensed(pages, table)
+    assert list(joined(states(found))) == list(joined(states(pages)))
+    assert len(found) <= len(pages)
+
+
+def test_100_000_pieces_are_condensed_to_one() -> None:
+    pages = [(at * PAGE, (at + 1) * PAGE, PRESENT if at % 2 else 0) for at in range(1, 100_000)]
+    table = pagestate.table(swapin=True, private=True)
+    assert pagestate.condensed(pages, table) == [(PAGE, 100_000 * PAGE, PRESENT)]
 
 
 class Opened:

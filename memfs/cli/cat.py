@@ -8,6 +8,7 @@ import os
 from memfs.cli import common
 from memfs.cli.main import complain
 from memfs.errors import MemfsError
+from memfs.io.buffers import room
 from memfs.tree.node import File
 
 
@@ -48,7 +49,7 @@ def _print(node: File, offset: int, length: int | None) -> None:
     """A file's bytes to stdout; what comes before an error is printed before the error is raised."""
     reader = node.open()
     end = reader.size if length is None else min(reader.size, offset + length)
-    buffer = memoryview(bytearray(min(common.CHUNK, max(0, end - offset))))
+    buffer = room(min(common.CHUNK, max(0, end - offset)))
     while offset < end:
         got = reader.readinto(offset, buffer[: end - offset])
         written = 0

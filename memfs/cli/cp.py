@@ -9,13 +9,13 @@ import stat
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import closing
 
-from memfs.cli import ahead, common
+from memfs.cli import common
 from memfs.cli.main import complain
+from memfs.cli.pieces import Pieces
 from memfs.cli.sparsefile import SparseFile
 from memfs.errors import MemfsError, from_os_error
-from memfs.image import State
+from memfs.image import Run, State
 from memfs.tree.node import AddressSpace, Dir, File, Link, Memory, Node, Reader
 
 
@@ -95,27 +95,28 @@ class _Copy:
         self._check(destination)
         existed = os.path.lexists(destination)
         reader = node.open()
-        size, total = _extent(node, reader)
+        size = _extent(node, reader)
         try:
             fd = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise from_os_error(destination, error) from error
-        complete = False
         copy = SparseFile(fd)
+        progress = _Progress(os.path.basename(destination), node.stat().data if sys.stderr.isatty() else 0)
+        pieces = Pieces(reader, *_runs(node, size), copy, progress.add)
+        complete = False
         try:
             copy.resize(size)
-            with closing(ahead.data(reader, size, total)) as pieces:
-                self._data(pieces, copy, _Progress(os.path.basename(destination), total))
+            pieces.run(size)
             complete = True
         except OSError as error:
             if not existed:
                 os.unlink(destination)
             raise _too_large(destination, error, size) from error
         finally:
-            copy.close(complete)
+            progress.end()
+            copy.close(None if complete else pieces.whole)
             reader.close()
-        tally = node.space.tally(node.base, node.base + node.size) if isinstance(node, Memory) else None
-        self._absent += tally.absent if tally else 0
+        self._absent += pieces.absent
 
     def _check(self, destination: str) -> None:
         """Refuse what would destroy the image itself, or cannot be written at an offset."""
@@ -133,14 +134,6 @@ class _Copy:
             return
         raise MemfsError("cannot copy there", why, hint, errno.EINVAL, destination)
 
-    def _data(self, pieces: Iterable[ahead.Filled], copy: SparseFile, progress: _Progress) -> None:
-        try:
-            for start, data, _ in pieces:
-                copy.put(start, data)
-                progress.add(len(data))
-        finally:
-            progress.end()
-
     def summary(self) -> None:
         """What a user must know of the copy, on stderr."""
         if self._absent:
@@ -149,16 +142,19 @@ class _Copy:
             print("memfs: mem was left out: regions/ and segments/ have the same bytes", file=sys.stderr)
 
 
-def _extent(node: File, reader: Reader) -> tuple[int, int]:
-    """How large the copy will be, and how many bytes of it are data. `mem` ends with its last byte of data."""
+def _extent(node: File, reader: Reader) -> int:
+    """How large the copy will be. `mem` ends with its last byte of data."""
     if not isinstance(node, AddressSpace):
-        return reader.size, node.stat().data
-    last = total = 0
-    for run in node.space.runs(node.base, node.base + node.size):
-        if run.state == State.DATA:
-            last = run.end - node.base
-            total += run.end - run.start
-    return last, total
+        return reader.size
+    runs = node.space.runs(node.base, node.base + node.size)
+    return max((run.end - node.base for run in runs if run.state is State.DATA), default=0)
+
+
+def _runs(node: File, size: int) -> tuple[Iterable[Run], int]:
+    """What a file has in its first `size` bytes, and the address that it begins with."""
+    if isinstance(node, Memory):
+        return node.space.runs(node.base, node.base + size), node.base
+    return (Run(0, size, State.DATA, None),), 0
 
 
 def _too_large(destination: str, error: OSError, size: int) -> MemfsError:

@@ -12,16 +12,15 @@ _WORTH_KEEPING = 8 << 20
 
 
 class SparseFile:
-    """An open file that is filled from the front. What is no regular file is written to as it is."""
+    """An open file that is filled by any number of threads. What is no regular file is written to as it is."""
 
     def __init__(self, fd: int) -> None:
         """`fd` is closed by close()."""
         self._fd = fd
-        self._reached = 0  # all before it is as it will be
         self._old = 0  # up to here there may be bytes of before
 
     def resize(self, size: int) -> None:
-        """The file becomes `size` bytes long, and nothing of what was in it will be left. Raises OSError."""
+        """The file becomes `size` bytes long. Raises OSError."""
         fd = self._fd
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
@@ -40,25 +39,21 @@ class SparseFile:
         return True
 
     def put(self, start: int, data: memoryview) -> None:
-        """Write data behind what was written. Raises OSError."""
-        self._clear(start)
+        """Write data. Raises OSError."""
         done = 0
         while done < len(data):
             done += os.pwrite(self._fd, data[done:], start + done)
-        self._reached = start + done
 
-    def _clear(self, end: int) -> None:
-        """Nothing is left of what was in the file between what was last written and `end`."""
+    def leave(self, start: int, end: int) -> None:
+        """[start, end) becomes a hole: nothing is left of what was in it. Raises OSError."""
         end = min(end, self._old)
-        if end > self._reached:
-            native.punch_hole(self._fd, self._reached, end - self._reached)
+        if start < end:
+            native.punch_hole(self._fd, start, end - start)
 
-    def close(self, complete: bool) -> None:
-        """A copy that did not come to its end must not go on with bytes of before: it is cut there."""
+    def close(self, whole: int | None = None) -> None:
+        """A copy that did not come to its end must not go on with bytes of before: it is cut at `whole`."""
         try:
-            if complete:
-                self._clear(self._old)
-            elif self._old:
-                os.ftruncate(self._fd, self._reached)
+            if whole is not None and self._old:
+                os.ftruncate(self._fd, whole)
         finally:
             os.close(self._fd)

@@ -15,6 +15,7 @@ from memfs.fuse import protocol as p
 from memfs.fuse.filesystem import BLOCK, MODES, NAME_AT_MOST, READ_AT_MOST, Filesystem
 from memfs.fuse.inodes import ROOT, own_number
 from memfs.image import Piece
+from memfs.io.buffers import room
 from memfs.tree.node import Caller, Dir, Kind, Node, Policy, Sizes, Stat
 
 _TYPES = {kind: mode >> 12 for kind, mode in MODES.items()}
@@ -143,9 +144,7 @@ class Operations:
         try:
             buffer: memoryview = self._buffers.buffer
         except AttributeError:
-            import mmap
-
-            buffer = self._buffers.buffer = memoryview(mmap.mmap(-1, READ_AT_MOST))
+            buffer = self._buffers.buffer = room(READ_AT_MOST)
         return buffer
 
     def release(self, nodeid: int, body: memoryview) -> bytes:

@@ -5,11 +5,13 @@ The states are image.py's; measured against every kind of page of tests/programs
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from memfs.image import State
 from memfs.io.maps import Area
-from memfs.io.pagemap import FILE, GUARD, PFNZERO, PRESENT, SWAPPED
+from memfs.io.pagemap import FILE, GUARD, PFNZERO, PRESENT, SWAPPED, Pages
+from memfs.io.runs import JOINED
 
 NEVER = ("[vvar]", "[vvar_vclock]", "[vsyscall]", "/secretmem (deleted)")
 """The clock's pages and memfd_secret(2) cannot be had of anybody, and vsyscall's page is the kernel's."""
@@ -49,6 +51,36 @@ def _there(categories: int, swapin: bool) -> How | None:
     if categories & SWAPPED:
         return How.MEMORY if swapin else How.ABSENT
     return None
+
+
+def condensed(pages: Sequence[Pages], there: Sequence[How | None]) -> Sequence[Pages]:
+    """Neighbours that `joined` (runs.py) will make one, as one, where pages that the page table does not have are zero:
+    those in memory, and less than 1 MiB of missing ones between them. By a few passes, as there may be 100,000."""
+    if not pages:
+        return pages
+    starts, ends, kinds = zip(*pages, strict=True)
+    if starts[1:] != ends[:-1]:  # something is mapped no more
+        return pages
+    parting = [how is not How.MEMORY for how in there]
+    breaks = [
+        index
+        for index, (start, end, kind) in enumerate(pages)
+        if parting[kind] and (there[kind] is not None or end - start >= JOINED)
+    ]
+    out: list[Pages] = []
+    at = 0
+    for stop in (*breaks, len(pages)):
+        first, last = at, stop
+        while first < last and parting[kinds[first]]:
+            first += 1
+        while first < last and parting[kinds[last - 1]]:
+            last -= 1
+        out += pages[at:first]
+        if first < last:
+            out.append((starts[first], ends[last - 1], kinds[first]))
+        out += pages[last : stop + 1]
+        at = stop + 1
+    return out
 
 
 def is_special(area: Area) -> bool:

@@ -96,7 +96,7 @@ class LiveSpace:
 
     def runs(self, low: int, high: int) -> Iterator[Run]:
         """Short zeros between data come as data; absent bytes and gaps never do."""
-        return joined(self.stretches(low, high, None))
+        return joined(self.stretches(low, high, None, exact=False))
 
     def tally(self, low: int, high: int) -> Tally | None:
         return count(self.stretches(low, high, None))
@@ -183,8 +183,9 @@ class LiveSpace:
             return How.ZERO
         return How.FILE if self._backing else How.ABSENT
 
-    def stretches(self, low: int, high: int, pinned: _Pinned | None) -> Iterator[Stretch]:
-        """The states of [low, high) as they come. What is mapped is looked up once, the page table bit by bit."""
+    def stretches(self, low: int, high: int, pinned: _Pinned | None, exact: bool = True) -> Iterator[Stretch]:
+        """The states of [low, high) as they come; if not `exact`, short zeros may count as the data around them.
+        What is mapped is looked up once, the page table bit by bit."""
         areas = self._with(lambda target: self._between(target, low, high) if _fits(pinned, target) else ())
         other = State.ABSENT if pinned else State.GAP
         parts = maps.confine(areas, pinned.areas if pinned else None, low, high)
@@ -196,7 +197,7 @@ class LiveSpace:
                 yield start, end, other
             else:
                 while start < end:
-                    found = self._with(lambda target: self._begin(target, area, start, end))  # noqa: B023 - _with is done with it at once
+                    found = self._with(lambda target: self._begin(target, area, start, end, exact))  # noqa: B023 - _with is done with it at once
                     yield from found
                     start = found[-1][1]
 
@@ -211,15 +212,18 @@ class LiveSpace:
                 out += self._states(target, area, self._pieces(target, area, start, end, _from(pages, start)))
         return out
 
-    def _begin(self, target: Target, area: Area, low: int, high: int) -> list[Stretch]:
+    def _begin(self, target: Target, area: Area, low: int, high: int, exact: bool) -> list[Stretch]:
         """The states of the first part of [low, high) of a vast area."""
-        pages: Iterable[pagemap.Pages]
+        pages: Sequence[pagemap.Pages]
         if not self._scans and target.flags.is_empty(area.start):
             pages = ((low, high, 0),)
         else:
-            pages = self._pages(target, low, high)
-        pieces = self._pieces(target, area, low, high, pages)
-        return list(self._states(target, area, itertools.islice(pieces, _AT_ONCE)))
+            pages = list(itertools.islice(self._pages(target, low, high), _AT_ONCE))
+            if len(pages) == _AT_ONCE:
+                high = min(high, pages[-1][1])
+        if not exact and is_private(area) and self._missing(target, area, low, high) is How.ZERO:
+            pages = pagestate.condensed(pages, pagestate.table(self._swapin, private=True))
+        return list(self._states(target, area, self._pieces(target, area, low, high, pages)))
 
     def _states(self, target: Target, area: Area, pieces: Iterable[tuple[int, int, How]]) -> Iterator[Stretch]:
         for start, end, how in pieces:
@@ -359,7 +363,7 @@ class _Pinned:
         return self._space.read_pinned(address, buffer, self)
 
     def runs(self, low: int, high: int) -> Iterator[Run]:
-        return joined(self._space.stretches(low, high, self))
+        return joined(self._space.stretches(low, high, self, exact=False))
 
     def tally(self, low: int, high: int) -> Tally | None:
         return count(self._space.stretches(low, high, self))

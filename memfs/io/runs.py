@@ -9,7 +9,7 @@ from memfs.image import Run, State, Tally
 Stretch = tuple[int, int, State]
 """[start, end) and what it is: a Run that costs half as much, for there may be millions."""
 
-_JOINED = 1 << 20
+JOINED = 1 << 20
 
 
 def joined(stretches: Iterable[Stretch]) -> Iterator[Run]:
@@ -23,7 +23,7 @@ def joined(stretches: Iterable[Stretch]) -> Iterator[Run]:
     for start, end, state in stretches:
         if state is now:
             last = behind = end
-        elif now is data and state is zero and end - last < _JOINED:
+        elif now is data and state is zero and end - last < JOINED:
             behind = end
         else:
             if now is not None:

@@ -14,7 +14,7 @@ import threading
 import time
 from array import array
 from collections.abc import Sequence
-from itertools import chain
+from operator import itemgetter, sub
 
 from memfs.errors import MemfsError
 from memfs.io import maps, native, pagemap, vdso
@@ -28,6 +28,7 @@ _FRESH = 0.01  # seconds
 _PIECES_AT_MOST = 1024  # UIO_MAXIOV
 
 Span = tuple[int, int]
+_START, _END = itemgetter(0), itemgetter(1)
 
 
 class Gone(Exception):
@@ -170,12 +171,11 @@ class Target:
         here = native.address_of(view) - base
         call = native.process_vm_readv()
         while index < len(spans):
-            batch = spans[index : index + _PIECES_AT_MOST]
-            remote = array("L", chain.from_iterable((start, end - start) for start, end in batch))
-            local = array("L", chain.from_iterable((here + start, end - start) for start, end in batch))
-            got = call(self.pid, local.buffer_info()[0], len(batch), remote.buffer_info()[0], len(batch), 0)
+            remote, local = _vectors(spans[index : index + _PIECES_AT_MOST], here)
+            count = len(remote) // 2
+            got = call(self.pid, local.buffer_info()[0], count, remote.buffer_info()[0], count, 0)
             if got == sum(remote[1::2]):
-                index += len(batch)
+                index += count
                 continue
             for size in remote[1::2]:
                 got -= size
@@ -183,6 +183,17 @@ class Target:
                     return index
                 index += 1
         return index
+
+
+def _vectors(spans: Sequence[Span], distance: int) -> tuple[array[int], array[int]]:
+    """Two arrays of struct iovec: the spans, and as many bytes each at a distance from there."""
+    starts = array("L", map(_START, spans))
+    remote = array("L", bytes(16 * len(spans)))
+    remote[0::2] = starts
+    remote[1::2] = array("L", map(sub, map(_END, spans), starts))
+    local = remote[:]
+    local[0::2] = array("L", map(distance.__add__, starts))
+    return remote, local
 
 
 def own_number(directory: int) -> int:
