@@ -29,6 +29,7 @@ check: $(VENV)/dev
 	$(BIN)/python -m pytest tests/test_layers.py
 
 bench: $(VENV)/dev tools
+	$(BIN)/python -m compileall -q memfs # of what was changed since: where PYTHONDONTWRITEBYTECODE is set, nobody else does
 	$(BIN)/python bench/bench.py $(BENCH)
 
 # tests/test_fuzz.py for longer, each time from another seed: make fuzz FUZZ=20000

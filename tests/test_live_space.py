@@ -3,12 +3,13 @@
 import errno
 import itertools
 import json
+import mmap
 import os
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import live
@@ -20,7 +21,8 @@ from test_mount_user import USER, interpreter
 
 from memfs.errors import AbsentMemory, MemfsError
 from memfs.image import State
-from memfs.io import maps, pagemap
+from memfs.io import maps, native, pagemap
+from memfs.io.pagemap import PAGE
 from memfs.io.process import LiveSpace
 
 pytestmark = pytest.mark.xdist_group("live")  # one after the other: they share swap and the pool of huge pages
@@ -242,6 +244,31 @@ def test_the_page_map_and_the_scan_agree(target: Live) -> None:
             assert ways[0] == ways[1], row.name
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("pages", [500, 1024, 1536, 4096, 5000])
+@pytest.mark.parametrize("way", [pagemap.scan, pagemap.entries])
+def test_every_page_is_told_of_once(way: Callable[[int, int, int], Iterator[pagemap.Pages]], pages: int) -> None:
+    """Of many pieces too: where they do not fit into a buffer of the kernel's own, it says that it came less far."""
+    memory = mmap.mmap(-1, pages * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for at in range(0, pages * PAGE, 2 * PAGE):
+        memory[at] = 1
+    low = native.address_of(memoryview(memory))
+    fd = os.open("/proc/self/pagemap", os.O_RDONLY)
+    try:
+        found = list(way(fd, low, low + pages * PAGE))
+    except OSError as error:
+        need(error.errno != errno.ENOTTY, "no PAGEMAP_SCAN (Linux 6.7)")
+        raise
+    finally:
+        os.close(fd)
+    assert [(start - low, end - low) for start, end, _ in found] == [
+        (at * PAGE, (at + 1) * PAGE) for at in range(pages)
+    ]
+    assert [categories & pagemap.PRESENT for _, _, categories in found] == [
+        0 if at % 2 else pagemap.PRESENT for at in range(pages)
+    ]
 
 
 def test_many_descriptors_are_not_kept(live_programs: Path, tmp_path: Path) -> None:

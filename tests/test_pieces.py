@@ -154,12 +154,12 @@ def test_an_interrupt_ends_all_threads(path: Path) -> None:
     assert OLD * 16 not in path.read_bytes()
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, pieces.CHUNK, 3 * pieces.CHUNK + 1])
+@pytest.mark.parametrize("size", [0, 1, 1000, pieces._PIECE, 3 * pieces._PIECE + 1])
 def test_a_buffer_is_zeroed_writable_and_aligned_if_it_is_large(size: int) -> None:
     import ctypes
 
     buffer = room(size)
     assert bytes(buffer) == bytes(size)
-    if size >= pieces.CHUNK:
+    if size >= pieces._PIECE:
         assert ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % PAGE == 0
     buffer[:] = b"x" * size

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from memfs.cli.common import CHUNK
 from memfs.cli.sparsefile import SparseFile
 from memfs.errors import AbsentMemory
 from memfs.image import Run, State
@@ -19,6 +18,7 @@ from memfs.tree.node import Reader
 _WORTH_THREADS = 8 << 20
 _THREADS = 4  # more would only wait for memory
 _PAGE = 4096
+_PIECE = 4 << 20  # as much as LiveSpace looks at and reads at once
 
 
 class Pieces:
@@ -63,7 +63,7 @@ class Pieces:
             start, end = run.start - base, run.end - base
             if run.state is State.DATA:
                 while start < end:
-                    self._planned = min(start + CHUNK, end)
+                    self._planned = min(start + _PIECE, end)
                     yield start, self._planned
                     start = self._planned
             else:
@@ -73,7 +73,7 @@ class Pieces:
 
     def _work(self) -> None:
         """Copy pieces until none is left, or until another thread has failed."""
-        buffer = room(CHUNK)
+        buffer = room(_PIECE)
         try:
             while (piece := self._take()) is not None:
                 start, end = piece

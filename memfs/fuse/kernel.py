@@ -27,7 +27,7 @@ from memfs.image import Piece
 
 WORKERS_AT_MOST = 16
 _TICK, _TICK_AT_MOST = 0.005, 0.02  # the shorter one while something waits, or takes long
-_LONELY_TICKS = 25  # so long never two at work, and one of two is too many: they would take turns, and sleep in between
+_LONELY_TICKS = 6  # so long never two at work, and one of two is too many: they would take turns, and sleep in between
 _IDLE_TICKS = 40  # so long without work, and the supervisor sleeps until there is some
 _PATIENCE = 0.2  # an interrupted request may take so long to end by itself
 _OPCODES = max(p.OPCODES) + 1

@@ -11,8 +11,8 @@ that took another's place meanwhile, the number being the same, is found by who 
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 
 from memfs.elf import header
@@ -41,7 +41,6 @@ class Kcore:
     def __init__(self, path: str) -> None:
         """Opens the file, which makes the kernel look at its memory again. Raises MemfsError."""
         self.path = path
-        self._lock = threading.Lock()
         self._free: list[int] = []
         self._open = True
         fd = self._descriptor()
@@ -73,17 +72,15 @@ class Kcore:
 
     def _borrow(self) -> int:
         """A descriptor that nobody else reads through until it is given back."""
-        with self._lock:
-            if self._free:
-                return self._free.pop()
-        return self._descriptor()
+        try:
+            return self._free.pop()  # of a list, which needs no lock
+        except IndexError:
+            return self._descriptor()
 
     def _give_back(self, fd: int) -> None:
-        with self._lock:
-            if self._open:
-                self._free.append(fd)
-                return
-        os.close(fd)
+        self._free.append(fd)
+        if not self._open:
+            self.close()
 
     def is_current(self) -> bool:
         """Whether the kernel still has the same program headers, after it has looked at its memory again."""
@@ -97,25 +94,19 @@ class Kcore:
     def readinto(self, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` from `offset`. Raises Replaced if offsets moved, then or before."""
         fd = self._borrow()
+        done, size = 0, len(buffer)
         try:
-            done = self._fill(fd, offset, buffer)
-            if self._pread(fd, len(self._ehdr), 0) != self._ehdr:
+            while done < size:
+                got = os.preadv(fd, (buffer[done : done + READ_AT_MOST],), offset + done)
+                if not got:
+                    break
+                done += got
+            if os.pread(fd, len(self._ehdr), 0) != self._ehdr:
                 raise Replaced(self.path)
+        except OSError as error:
+            raise from_os_error(self.path, error, f"reading at {offset + done:#x} failed") from error
         finally:
             self._give_back(fd)
-        return done
-
-    def _fill(self, fd: int, offset: int, buffer: memoryview) -> int:
-        done, size = 0, len(buffer)
-        while done < size:
-            piece = buffer[done : done + READ_AT_MOST]
-            try:
-                got = os.preadv(fd, (piece,), offset + done)
-            except OSError as error:
-                raise from_os_error(self.path, error, f"reading at {offset + done:#x} failed") from error
-            if not got:
-                break
-            done += got
         return done
 
     def read(self, offset: int, size: int) -> bytes:
@@ -135,11 +126,10 @@ class Kcore:
 
     def close(self) -> None:
         """Close all descriptors; those in use are closed when their readers are done."""
-        with self._lock:
-            self._open = False
-            free, self._free = self._free, []
-        for fd in free:
-            os.close(fd)
+        self._open = False
+        while self._free:
+            with contextlib.suppress(IndexError):  # another thread closes them too
+                os.close(self._free.pop())
 
 
 _TRIES = 5

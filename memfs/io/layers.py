@@ -47,15 +47,10 @@ class BytesOf:
     gives what is not there as files show it."""
 
     def __init__(self, source: Space, states: Space) -> None:
-        self._source = source
+        self.readinto = source.readinto
+        self.view = source.view
         self.runs = states.runs
         self.tally = states.tally
-
-    def readinto(self, address: int, buffer: memoryview) -> int:
-        return self._source.readinto(address, buffer)
-
-    def view(self, address: int, size: int) -> Piece | None:
-        return self._source.view(address, size)
 
 
 class Behind:

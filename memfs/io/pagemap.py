@@ -53,7 +53,8 @@ def scan(fd: int, low: int, high: int) -> Iterator[Pages]:
             continue
         numbers = vector[: 3 * found].tolist()
         yield from zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True)
-        walked = _ARGUMENT.unpack(argument)[4]
+        # walk_end is too low where the kernel needed more than one of its own buffers of 512 regions (Linux 6.18)
+        walked = max(_ARGUMENT.unpack(argument)[4], numbers[-2] if found else 0)
         if walked <= low:
             break
         low = walked
