@@ -107,6 +107,18 @@ def test_by_several_threads_if_it_is_large(tmp_path: Path, monkeypatch: pytest.M
     assert len(source.threads) > 1
 
 
+def test_where_no_thread_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    source = Source(16 * MIB)
+    path = tmp_path / "copy"
+    path.touch()
+    copied(path, source, runs((0, source.size, State.DATA)))
+    assert path.read_bytes() == source.data
+
+
 def test_what_fails_is_said_and_nothing_of_before_is_left(path: Path) -> None:
     source = Source(30 * MIB, fails=20 * MIB)
     was = path.stat().st_size

@@ -5,6 +5,7 @@ reads for another that writes would move them from cache to cache. System calls 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -48,9 +49,7 @@ class Pieces:
         """Copy all of it, of a file of `size` bytes. Pages of a live process that vanish meanwhile are absent. Raises
         MemfsError, OSError."""
         count = min(_THREADS, len(os.sched_getaffinity(0))) if size >= _WORTH_THREADS else 1
-        helpers = [threading.Thread(target=self._work, daemon=True) for _ in range(count - 1)]
-        for helper in helpers:
-            helper.start()
+        helpers = _started(count - 1, self._work)
         self._work()
         for helper in helpers:
             helper.join()
@@ -110,3 +109,14 @@ class Pieces:
             return self._reader.readinto(start, buffer)
         except AbsentMemory:
             return 0
+
+
+def _started(count: int, work: Callable[[], None]) -> list[threading.Thread]:
+    """Threads at work: as many as may be had of `count`, which may be none (RLIMIT_NPROC, a cgroup's pids.max)."""
+    threads: list[threading.Thread] = []
+    with contextlib.suppress(RuntimeError):
+        for _ in range(count):
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            threads.append(thread)
+    return threads
