@@ -28,7 +28,10 @@ ENVIRONMENT = {"GREETING": "hello, reader", "EMPTY": "", "UTF8": "grün"}
 SECRET = b"a secret in the heap of crash.c"
 
 
-TRANSPORTED = ("test_mount_tree", "test_mount_life", "test_mount_bad", "test_mount_corpus", "test_mount_live")
+TRANSPORTED = (
+    "test_mount_tree", "test_mount_life", "test_mount_bad", "test_mount_corpus", "test_mount_live", "test_mount_proc",
+    "test_mount_others",
+)  # fmt: skip
 """Modules that mount in every test; others do in tests with one of these fixtures:"""
 MOUNTING = {"point", "user"}
 
@@ -221,3 +224,17 @@ def live(program: Path) -> Iterator[Live]:
     with running(program) as process:
         process.settle()
         yield process
+
+
+@pytest.fixture
+def mount(live: Live, point: Path) -> Iterator[Path]:
+    """A mount of that process."""
+    with mounting.mounted(live.pid, point):
+        yield point
+
+
+@pytest.fixture
+def everything(point: Path) -> Iterator[Path]:
+    """A mount of /proc."""
+    with mounting.mounted("/proc", point):
+        yield point

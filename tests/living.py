@@ -18,6 +18,8 @@ from needs import REPO, need, need_tools, run
 SECRET = b"a secret in the heap of live.c"
 AREA = 64 * 4096
 """The size of `area` in live.c."""
+AREA_WORDS = b"".join(f"AREA {at}".encode().ljust(64, b"\0") for at in range(0, AREA, 64))
+"""What is in it."""
 
 ENVIRONMENT = {"GREETING": "hello, reader", "EMPTY": "", "UTF8": "grün"}
 ARGUMENTS = ("./live", "first argument", "", "--third=3")
@@ -150,3 +152,13 @@ def field(status: bytes, name: str) -> int:
     found = re.search(rb"^%s:\s+(\d+)" % name.encode(), status, re.MULTILINE)
     assert found, name
     return int(found[1])
+
+
+def area_of(live: Live) -> str:
+    """The region of `area`."""
+    return f"regions/anon.{live.at('area'):x}"
+
+
+def pids(directory: Path) -> set[int]:
+    """The processes that a /proc, or a mount of one, lists."""
+    return {int(name) for name in os.listdir(directory) if name.isdigit()}

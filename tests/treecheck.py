@@ -46,6 +46,13 @@ def read_path(path: Path, chunk: int = CHUNK) -> tuple[bytes, int]:
         os.close(fd)
 
 
+def whole(path: Path) -> bytes:
+    """All bytes of a file, which has no error in it."""
+    data, number = read_path(path)
+    assert not number, (path, errno.errorcode[number])
+    return data
+
+
 def read_node(node: File) -> tuple[bytes, int]:
     """The same of a node, without a mount."""
     reader, out = node.open(), b""
