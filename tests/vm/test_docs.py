@@ -14,7 +14,7 @@ PAGES = [page for page in sorted((REPO / "docs").glob("*.md")) if sessions(page.
 
 # What another kernel, processor or boot has otherwise: a line of `info`, and what it looks like in each.
 VARIES = (
-    (r"(size|data_bytes): \d+", "bytes"),
+    (r"(size|ram_bytes|data_bytes): \d+", "bytes"),
     (r"(kaslr_offset|phys_base|direct_map): -?0x[0-9a-f]+", "address"),
     (r"release: \d+\.\d+\.\d+-\d+-cloud-amd64", "release"),
     (r"version: #1 SMP PREEMPT_DYNAMIC Debian \d+\.\d+\.\d+-\d+ \(\d{4}-\d\d-\d\d\)", "version"),
