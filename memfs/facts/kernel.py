@@ -14,6 +14,7 @@ from memfs.errors import MemfsError
 from memfs.facts import regions, segments
 from memfs.facts.origin import origin
 from memfs.image import Image, KernelSource, Segment, State, fact
+from memfs.io.buffers import room
 from memfs.io.paging import read_exactly
 
 _UTS_FIELD = 65
@@ -38,9 +39,9 @@ def source(image: Image) -> KernelSource:
 
 def read(image: Image, address: int, size: int) -> bytes:
     """Bytes of kernel memory, as many of them as are there."""
-    buffer = bytearray(size)
+    buffer = room(size)
     try:
-        return bytes(buffer[: image.space.readinto(address, memoryview(buffer))])
+        return bytes(buffer[: image.space.readinto(address, buffer)])
     except MemfsError:
         return b""
 

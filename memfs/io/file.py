@@ -10,6 +10,7 @@ from typing import Protocol
 
 from memfs.errors import MemfsError, SourceChanged, from_os_error
 from memfs.image import Piece
+from memfs.io.buffers import room
 
 _EXTENTS_AT_MOST = 1 << 20
 """A file with more pieces than this counts as data behind them: sparseness is lost, never a byte."""
@@ -87,8 +88,8 @@ class FileSource:
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset`, fewer at the end: never more memory than the file deserves."""
         size = max(0, min(size, self.size - offset))
-        buffer = bytearray(size)
-        got = self.readinto(offset, memoryview(buffer)) if size else 0
+        buffer = room(size)
+        got = self.readinto(offset, buffer) if size else 0
         return bytes(buffer[:got])
 
     # -- holes ---------------------------------------------------------------------------------------------------

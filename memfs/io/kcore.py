@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from memfs.elf import header
 from memfs.errors import MemfsError, from_os_error
 from memfs.image import Piece, Run, Space, Tally
+from memfs.io.buffers import room
 
 READ_AT_MOST = 1 << 20
 """The size of a read that is fastest; larger ones are slower again."""
@@ -111,8 +112,8 @@ class Kcore:
 
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset`, none behind the end that the file's size says."""
-        buffer = bytearray(max(0, min(size, self.size - offset)))
-        got = self.readinto(offset, memoryview(buffer)) if buffer else 0
+        buffer = room(max(0, min(size, self.size - offset)))
+        got = self.readinto(offset, buffer) if len(buffer) else 0
         return bytes(buffer[:got])
 
     def extents(self, low: int, high: int) -> Iterator[tuple[int, int]]:
