@@ -114,7 +114,7 @@ class _Copy:
             raise _too_large(destination, error, size) from error
         finally:
             progress.end()
-            copy.close(None if complete else pieces.whole)
+            copy.close(None if complete else pieces.whole, pieces.at_work)
             reader.close()
         self._absent += pieces.absent
 
