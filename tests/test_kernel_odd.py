@@ -5,13 +5,14 @@ import json
 import os
 import random
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from makekernel import FORMATS, NOWHERE, Load, Note, Tables, core, vmcoreinfo
-from needs import need
+from needs import REPO, need, run
 
 import memfs
 from memfs.api import OpenImage
@@ -619,3 +620,20 @@ def test_a_file_of_that_name_is_a_file(tmp_path: Path) -> None:
         memfs.open(tmp_path / "kcore")
     with opened(tmp_path / "kcore", sample()) as image:
         assert image.image.kind == "kernel-core"
+
+
+# -- copies -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_vmcore_has_the_holes_of_the_image(tmp_path: Path) -> None:
+    """64 MiB of memory, of which the saved kernel stored a page: the rest is a hole of its file."""
+    loads = [Load(0xFFFF888000000000, 0, page(b"a"), 64 << 20), Load(0xFFFFFFFF81000000, 0x1000000, page(b"b"))]
+    raw = core(X86_64, 64, "<", loads, [vmcoreinfo("PAGESIZE=4096")])
+    source, copy = tmp_path / "core", tmp_path / "copy"
+    source.write_bytes(raw)
+    os.truncate(source, len(raw) + (64 << 20))
+    done = run(sys.executable, "-m", "memfs", "cp", source, "vmcore", copy, cwd=REPO)
+    assert done.stderr == b""
+    with memfs.open(source) as image:
+        assert copy.read_bytes() == image.cat("vmcore")
+    assert copy.stat().st_blocks * 512 < 1 << 20

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memfs.image import Run, State
@@ -211,6 +211,8 @@ _CATEGORIES = (0, PRESENT, SWAPPED, PRESENT | pagemap.FILE, PRESENT | PFNZERO, S
 
 
 @given(st.lists(st.tuples(st.sampled_from((0, 1, 255, 256, 257, 600)), st.sampled_from(_CATEGORIES))), st.booleans())
+@example([(1, PRESENT), (255, 0), (255, 0), (1, PRESENT)], True)
+@example([(255, 0), (1, PRESENT), (1, 0), (1, PRESENT), (255, 0)], True)
 def test_what_is_condensed_joins_to_the_same(pieces: list[tuple[int, int]], swapin: bool) -> None:
     """Also where the kernel tells of one stretch in two parts, and where something between two is mapped no more."""
     table = pagestate.table(swapin, private=True)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,8 @@ from memfs.errors import AbsentMemory, MemfsError
 from memfs.image import State
 from memfs.io import maps, native, pagemap
 from memfs.io.pagemap import PAGE
-from memfs.io.process import LiveSpace
+from memfs.io.process import WINDOW, LiveSpace
+from memfs.io.smaps import Flags
 
 pytestmark = pytest.mark.xdist_group("live")  # one after the other: they share swap and the pool of huge pages
 
@@ -269,6 +271,60 @@ def test_every_page_is_told_of_once(way: Callable[[int, int, int], Iterator[page
     assert [categories & pagemap.PRESENT for _, _, categories in found] == [
         0 if at % 2 else pagemap.PRESENT for at in range(pages)
     ]
+
+
+def pagemap_scans() -> bool:
+    fd = os.open("/proc/self/pagemap", os.O_RDONLY)
+    try:
+        list(pagemap.scan(fd, PAGE, 2 * PAGE))
+        return True
+    except OSError as error:
+        if error.errno != errno.ENOTTY:
+            raise
+        return False
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def own_pages() -> Iterator[mmap.mmap]:
+    """80 MiB of memory of our own, in pages of 4 KiB."""
+    memory = mmap.mmap(-1, 80 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    yield memory
+
+
+def test_smaps_is_not_made_where_no_page_is_missing(own_pages: mmap.mmap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the lock of the address space, the longer the more is resident."""
+    need(pagemap_scans(), "no PAGEMAP_SCAN (Linux 6.7)")
+    for at in range(0, len(own_pages), PAGE):
+        own_pages[at] = 1
+    asked: list[int] = []
+    monkeypatch.setattr(Flags, "filled_by_others", lambda self, low, high: bool(asked.append(low)))
+    low = native.address_of(memoryview(own_pages))
+    with space_of(os.getpid()) as space:
+        (run,) = space.runs(low, low + len(own_pages))
+        assert run == (low, low + len(own_pages), State.DATA, low)
+        assert not asked
+        own_pages.madvise(mmap.MADV_DONTNEED, 2 << 20, PAGE)
+        assert len(list(space.runs(low, low + len(own_pages)))) == 1
+        assert asked
+
+
+def test_zeros_between_pages_are_no_memory_of_ours(own_pages: mmap.mmap) -> None:
+    for at in range(0, len(own_pages), 2 * PAGE):
+        own_pages[at] = 1
+    low = (native.address_of(memoryview(own_pages)) + WINDOW - 1) & -WINDOW
+    buffer = memoryview(bytearray(b"\xaa" * WINDOW))
+    with space_of(os.getpid()) as space:
+        space.readinto(low, buffer)
+        tracemalloc.start()
+        try:
+            assert space.readinto(low, buffer) == WINDOW
+            assert tracemalloc.get_traced_memory()[1] < WINDOW // 4
+        finally:
+            tracemalloc.stop()
+    assert buffer == (b"\1".ljust(PAGE, b"\0") + bytes(PAGE)) * (WINDOW // PAGE // 2)
 
 
 def test_many_descriptors_are_not_kept(live_programs: Path, tmp_path: Path) -> None:

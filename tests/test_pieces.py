@@ -69,7 +69,7 @@ def copied(path: Path, source: Source, spans: Iterator[Run]) -> Pieces:
         made.run(source.size)
         whole = True
     finally:
-        out.close(None if whole else made.whole)
+        out.close(None if whole else made.whole, made.at_work)
     return made
 
 
@@ -164,6 +164,106 @@ def test_an_interrupt_ends_all_threads(path: Path) -> None:
         copied(path, Interrupted(64 * MIB), runs((0, 64 * MIB, State.DATA)))
     assert threading.active_count() == before
     assert OLD * 16 not in path.read_bytes()
+
+
+def test_interrupted_twice_while_a_thread_is_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the thread writes when it goes on is not written into a file that was opened meanwhile."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    main = threading.get_ident()
+    stuck, go_on = threading.Event(), threading.Event()
+
+    class Stuck(Source):
+        def readinto(self, offset: int, buffer: memoryview) -> int:
+            if threading.get_ident() == main:
+                assert stuck.wait(60)
+                raise KeyboardInterrupt
+            stuck.set()
+            assert go_on.wait(60)
+            return super().readinto(offset, buffer)
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "copy"
+    path.write_bytes(OLD * 20 * MIB)
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threading.Thread, "join", interrupted)
+        copied(path, Stuck(20 * MIB), runs((0, 20 * MIB, State.DATA)))
+    other = tmp_path / "other"
+    with other.open("wb"):
+        (helper,) = set(threading.enumerate()) - before
+        go_on.set()
+        helper.join()
+    assert other.read_bytes() == b""
+    assert OLD * 16 not in path.read_bytes()
+
+
+def test_without_memory_for_a_second_buffer_one_thread_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = threading.get_ident()
+
+    def scarce(size: int) -> memoryview:
+        if threading.get_ident() != main:
+            raise MemoryError
+        return room(size)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(pieces, "room", scarce)
+    source = Source(16 * MIB)
+    path = tmp_path / "copy"
+    path.touch()
+    copied(path, source, runs((0, source.size, State.DATA)))
+    assert path.read_bytes() == source.data
+
+
+def test_without_memory_for_a_buffer_nobody_is_left_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = threading.get_ident()
+
+    def scarce(size: int) -> memoryview:
+        if threading.get_ident() == main:
+            raise MemoryError
+        return room(size)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(pieces, "room", scarce)
+    source = Source(64 * MIB)
+    path = tmp_path / "copy"
+    path.touch()
+    before = threading.active_count()
+    with pytest.raises(MemoryError):
+        copied(path, source, runs((0, source.size, State.DATA)))
+    assert threading.active_count() == before
+
+
+def test_pages_are_gone_by_their_address(tmp_path: Path) -> None:
+    """A file that begins in the middle of a page: what is gone ends where a page of memory does."""
+    base, gone = BASE + 0x800, range(BASE + PAGE, BASE + 2 * PAGE)
+
+    class Odd(Source):
+        def readinto(self, offset: int, buffer: memoryview) -> int:
+            if base + offset in gone:
+                raise AbsentMemory(base + offset, gap=False)
+            end = min([offset + len(buffer), *(at - base for at in (gone.start,) if at > base + offset)])
+            buffer[: end - offset] = self.data[offset:end]
+            return end - offset
+
+    source = Odd(4 * PAGE)
+    path = tmp_path / "copy"
+    path.touch()
+    out = SparseFile(os.open(path, os.O_WRONLY))
+    out.resize(source.size)
+    made = Pieces(source, [Run(base, base + source.size, State.DATA, None)], base, out, lambda count: None)
+    made.run(source.size)
+    out.close()
+    wanted = bytearray(source.data)
+    wanted[gone.start - base : gone.stop - base] = bytes(PAGE)
+    assert path.read_bytes() == wanted
+    assert made.absent == PAGE
+
+
+def test_no_room_is_no_memory() -> None:
+    with pytest.raises(MemoryError):
+        room(1 << 62)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, pieces._PIECE, 3 * pieces._PIECE + 1])

@@ -16,7 +16,7 @@ from memfs.cli.pieces import Pieces
 from memfs.cli.sparsefile import SparseFile
 from memfs.errors import MemfsError, from_os_error
 from memfs.image import Run, State
-from memfs.tree.node import AddressSpace, Dir, File, Link, Memory, Node, Reader
+from memfs.tree.node import AddressSpace, Dir, File, Link, MemoryReader, Node, Reader
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -96,13 +96,13 @@ class _Copy:
         existed = os.path.lexists(destination)
         reader = node.open()
         size = _extent(node, reader)
+        progress = _Progress(os.path.basename(destination), node.stat().data if sys.stderr.isatty() else 0)
         try:
             fd = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise from_os_error(destination, error) from error
         copy = SparseFile(fd)
-        progress = _Progress(os.path.basename(destination), node.stat().data if sys.stderr.isatty() else 0)
-        pieces = Pieces(reader, *_runs(node, size), copy, progress.add)
+        pieces = Pieces(reader, *_runs(reader, size), copy, progress.add)
         complete = False
         try:
             copy.resize(size)
@@ -114,7 +114,7 @@ class _Copy:
             raise _too_large(destination, error, size) from error
         finally:
             progress.end()
-            copy.close(None if complete else pieces.whole)
+            copy.close(None if complete else pieces.whole, pieces.at_work)
             reader.close()
         self._absent += pieces.absent
 
@@ -150,10 +150,10 @@ def _extent(node: File, reader: Reader) -> int:
     return max((run.end - node.base for run in runs if run.state is State.DATA), default=0)
 
 
-def _runs(node: File, size: int) -> tuple[Iterable[Run], int]:
+def _runs(reader: Reader, size: int) -> tuple[Iterable[Run], int]:
     """What a file has in its first `size` bytes, and the address that it begins with."""
-    if isinstance(node, Memory):
-        return node.space.runs(node.base, node.base + size), node.base
+    if isinstance(reader, MemoryReader):
+        return reader.space.runs(reader.base, reader.base + size), reader.base
     return (Run(0, size, State.DATA, None),), 0
 
 

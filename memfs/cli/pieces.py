@@ -32,36 +32,70 @@ class Pieces:
         by any thread. `progress` is told bytes as they are written."""
         self.absent = 0  # bytes that the image does not have
         self._reader = reader
+        self._base = base
         self._copy = copy
         self._progress = progress
         self._lock = threading.Lock()
         self._planned = 0  # all before it is a hole, or has been handed out
         self._begun: set[int] = set()  # where the pieces begin that have been handed out and are not written
-        self._left = self._plan(runs, base)
-        self._error: BaseException | None = None
+        self._left = self._plan(runs)
+        self._helpers: list[threading.Thread] = []
+        self._error: BaseException | None = None  # of a helper
 
     @property
     def whole(self) -> int:
         """All before this offset is in the copy as it will be."""
-        return min(self._begun, default=self._planned)
+        planned = self._planned
+        return min(tuple(self._begun), default=planned)  # without the lock: who is stuck may hold it
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a thread may still write: one that was stuck when run() was interrupted a second time."""
+        return any(helper.is_alive() for helper in self._helpers)
 
     def run(self, size: int) -> None:
         """Copy all of it, of a file of `size` bytes. Pages of a live process that vanish meanwhile are absent. Raises
-        MemfsError, OSError."""
+        MemfsError, OSError, MemoryError. Nobody is at work when it is done, however it ends; but whoever interrupts it
+        again does not wait for that."""
         count = min(_THREADS, len(os.sched_getaffinity(0))) if size >= _WORTH_THREADS else 1
-        helpers = _started(count - 1, self._work)
-        self._work()
-        for helper in helpers:
-            helper.join()
+        buffer = room(_PIECE)
+        try:
+            self._start(count - 1)
+            self._work(buffer)
+        finally:
+            self._left = iter(())
+            for helper in self._helpers:
+                if helper.is_alive():  # not one that never started
+                    helper.join()
         if self._error is not None:
             raise self._error
 
-    def _plan(self, runs: Iterable[Run], base: int) -> Iterator[tuple[int, int]]:
+    def _start(self, count: int) -> None:
+        """As many helpers as may be had of `count`, which may be none (RLIMIT_NPROC, a cgroup's pids.max)."""
+        with contextlib.suppress(RuntimeError, MemoryError):
+            for _ in range(count):
+                helper = threading.Thread(target=self._help, daemon=True)
+                self._helpers.append(helper)  # before: start() may be interrupted, with the thread at work
+                helper.start()
+
+    def _help(self) -> None:
+        """What another thread does; without memory for it, nothing."""
+        try:
+            buffer = room(_PIECE)
+        except MemoryError:
+            return
+        try:
+            self._work(buffer)
+        except BaseException as error:  # raised again by run()
+            self._error = error
+
+    def _plan(self, runs: Iterable[Run]) -> Iterator[tuple[int, int]]:
         """The pieces [start, end) of data, in order; all else becomes holes on the way."""
         for run in runs:
-            start, end = run.start - base, run.end - base
+            start, end = run.start - self._base, run.end - self._base
             if run.state is State.DATA:
                 while start < end:
+                    self._begun.add(start)
                     self._planned = min(start + _PIECE, end)
                     yield start, self._planned
                     start = self._planned
@@ -70,26 +104,18 @@ class Pieces:
                 self._planned = end
                 self.absent += end - start if run.state is State.ABSENT else 0
 
-    def _work(self) -> None:
+    def _work(self, buffer: memoryview) -> None:
         """Copy pieces until none is left, or until another thread has failed."""
-        buffer = room(_PIECE)
-        try:
-            while (piece := self._take()) is not None:
-                start, end = piece
-                self._one(start, end, buffer)
-                with self._lock:
-                    self._begun.remove(start)
-                    self._progress(end - start)
-        except BaseException as error:  # raised again by run()
+        while (piece := self._take()) is not None:
+            start, end = piece
+            self._one(start, end, buffer)
             with self._lock:
-                self._error = self._error or error
+                self._begun.remove(start)
+                self._progress(end - start)
 
     def _take(self) -> tuple[int, int] | None:
         with self._lock:
-            piece = None if self._error else next(self._left, None)
-            if piece is not None:
-                self._begun.add(piece[0])
-            return piece
+            return None if self._error else next(self._left, None)
 
     def _one(self, start: int, end: int, buffer: memoryview) -> None:
         while start < end:
@@ -98,7 +124,7 @@ class Pieces:
                 self._copy.put(start, buffer[:got])
                 start += got
             else:
-                behind = min(end, start - start % _PAGE + _PAGE)
+                behind = min(end, start + _PAGE - (self._base + start) % _PAGE)  # of an address, not of an offset
                 self._copy.leave(start, behind)
                 with self._lock:
                     self.absent += behind - start
@@ -109,14 +135,3 @@ class Pieces:
             return self._reader.readinto(start, buffer)
         except AbsentMemory:
             return 0
-
-
-def _started(count: int, work: Callable[[], None]) -> list[threading.Thread]:
-    """Threads at work: as many as may be had of `count`, which may be none (RLIMIT_NPROC, a cgroup's pids.max)."""
-    threads: list[threading.Thread] = []
-    with contextlib.suppress(RuntimeError):
-        for _ in range(count):
-            thread = threading.Thread(target=work, daemon=True)
-            thread.start()
-            threads.append(thread)
-    return threads

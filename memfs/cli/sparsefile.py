@@ -50,10 +50,13 @@ class SparseFile:
         if start < end:
             native.punch_hole(self._fd, start, end - start)
 
-    def close(self, whole: int | None = None) -> None:
-        """A copy that did not come to its end must not go on with bytes of before: it is cut at `whole`."""
+    def close(self, whole: int | None = None, at_work: bool = False) -> None:
+        """A copy that did not come to its end must not go on with bytes of before: it is cut at `whole`.
+
+        While a thread may still write it stays open: its number would come to mean another file."""
         try:
             if whole is not None and self._old:
                 os.ftruncate(self._fd, whole)
         finally:
-            os.close(self._fd)
+            if not at_work:
+                os.close(self._fd)

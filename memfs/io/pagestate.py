@@ -55,7 +55,8 @@ def _there(categories: int, swapin: bool) -> How | None:
 
 def condensed(pages: Sequence[Pages], there: Sequence[How | None]) -> Sequence[Pages]:
     """Neighbours that `joined` (runs.py) will make one, as one, where pages that the page table does not have are zero:
-    those in memory, and less than 1 MiB of missing ones between them. By a few passes, as there may be 100,000."""
+    those in memory, and less than 1 MiB of missing ones between them. By a few passes, as there may be 100,000; so
+    missing ones that the kernel tells of in two parts, which together may be more, are left as they are."""
     if not pages:
         return pages
     starts, ends, kinds = zip(*pages, strict=True)
@@ -65,7 +66,7 @@ def condensed(pages: Sequence[Pages], there: Sequence[How | None]) -> Sequence[P
     breaks = [
         index
         for index, (start, end, kind) in enumerate(pages)
-        if parting[kind] and (there[kind] is not None or end - start >= JOINED)
+        if parting[kind] and (there[kind] is not None or end - start >= JOINED or parting[kinds[index - 1]])
     ]
     out: list[Pages] = []
     at = 0

@@ -48,7 +48,7 @@ empty, where the page map must be read."""
 
 _DESCRIPTORS = 192  # of all processes together: the usual limit is 1024 for one of us
 _TRIES = 3
-_ZEROS = bytes(_PIECE)
+_ZEROS = memoryview(bytes(_PIECE))  # a part of it is no copy
 
 T = TypeVar("T")
 
@@ -225,8 +225,11 @@ class LiveSpace:
             pages = list(itertools.islice(self._pages(target, low, high), _AT_ONCE))
             if len(pages) == _AT_ONCE:
                 high = min(high, pages[-1][1])
-        if not exact and is_private(area) and self._missing(target, area, low, high) is How.ZERO:
-            pages = pagestate.condensed(pages, pagestate.table(self._swapin, private=True))
+        if not exact and is_private(area):
+            there = pagestate.table(self._swapin, private=True)
+            # what a missing page is costs a look at smaps: not where none is missing
+            if any(there[kind] is None for _, _, kind in pages) and self._missing(target, area, low, high) is How.ZERO:
+                pages = pagestate.condensed(pages, there)
         return list(self._states(target, area, self._pieces(target, area, low, high, pages)))
 
     def _states(self, target: Target, area: Area, pieces: Iterable[tuple[int, int, How]]) -> Iterator[Stretch]:

@@ -333,30 +333,30 @@ class MemoryReader(Reader):
 
     def __init__(self, space: Space, base: int, size: int) -> None:
         self.size = size
-        self._space = space
-        self._base = base
+        self.space = space
+        self.base = base
 
     def readinto(self, offset: int, buffer: memoryview) -> int:
         room = self.size - offset
         if room <= 0 or not len(buffer):
             return 0
-        return self._space.readinto(self._base + offset, buffer[:room])
+        return self.space.readinto(self.base + offset, buffer[:room])
 
     def view(self, offset: int, size: int) -> memoryview | Piece | None:
-        return self._space.view(self._base + offset, size)
+        return self.space.view(self.base + offset, size)
 
     def next_data(self, offset: int) -> int:
         self._inside(offset)
-        for run in self._space.runs(self._base + offset, self._base + self.size):
+        for run in self.space.runs(self.base + offset, self.base + self.size):
             if run.state == State.DATA:
-                return run.start - self._base
+                return run.start - self.base
         raise MemfsError("no data", "nothing but holes follows", errno=errno.ENXIO)
 
     def next_hole(self, offset: int) -> int:
         self._inside(offset)
-        for run in self._space.runs(self._base + offset, self._base + self.size):
+        for run in self.space.runs(self.base + offset, self.base + self.size):
             if run.state != State.DATA:
-                return run.start - self._base
+                return run.start - self.base
         return self.size
 
 

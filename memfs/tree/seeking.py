@@ -51,11 +51,11 @@ class _SeekingReader(MemoryReader):
     def _next(self, offset: int, data: bool) -> int | None:
         """Where the next run of data, or of anything else, begins. A walk is of one thread at a time: another that
         seeks meanwhile begins its own."""
-        address = self._base + self._inside(offset)
+        address = self.base + self._inside(offset)
         with self._lock:
             place, self._place = self._place, None
         if place is None or not self._leads_on(place, address):
-            rest = iter(self._space.runs(address, self._base + self.size))
+            rest = iter(self.space.runs(address, self.base + self.size))
             place = _Place(Run(address, address, State.GAP, None), rest, time.monotonic())
         run: Run | None = place.run
         while run is not None and (run.end <= address or (run.state is State.DATA) is not data):
@@ -64,7 +64,7 @@ class _SeekingReader(MemoryReader):
             return None
         with self._lock:
             self._place = place._replace(run=run)
-        return max(run.start, address) - self._base
+        return max(run.start, address) - self.base
 
     @staticmethod
     def _leads_on(place: _Place, address: int) -> bool:
