@@ -342,14 +342,25 @@ class LiveSpace:
         return _files.use((self._key, *area), lambda: self._open_file(target, area))
 
     def _open_file(self, target: Target, area: Area) -> Backing:
-        """The file of an area that is still mapped when the file is open, so that it is the area's. Raises _NoFile."""
-        backing = open_backing(self._directory, area)
-        if not backing:
-            raise _NoFile
-        if area not in self._between(target, area.start, area.end):
-            backing.close()
-            raise _NoFile
-        return backing
+        """The file of an area that is still mapped when the file is open, so that it is the area's. Raises _NoFile.
+
+        It is found by the ends of a mapping. A mapping that was cut in pieces meanwhile, or joined with its neighbour,
+        has others, and is asked again by these: each piece leads to the same file."""
+        tried = [area]
+        for _ in range(_TRIES):
+            for piece in tried:
+                backing = open_backing(self._directory, piece)
+                if backing:
+                    now = self._between(target, piece.start, piece.end)
+                    if maps.agree((piece,), now, piece.start, piece.end) == piece.end:
+                        return backing
+                    backing.close()
+            now = self._between(target, area.start, area.end)
+            pieces = [piece for piece in now if maps.same_mapping(piece, area)]
+            if pieces == tried:
+                break
+            tried = pieces
+        raise _NoFile
 
 
 class _Pinned:
