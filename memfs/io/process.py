@@ -45,6 +45,7 @@ empty, where the page map must be read."""
 
 _DESCRIPTORS = 192  # of all processes together: the usual limit is 1024 for one of us
 _TRIES = 3
+_ASKED = 16  # times for the file of a mapping that is cut in pieces again and again
 _ZEROS = bytes(WINDOW)
 
 T = TypeVar("T")
@@ -347,7 +348,7 @@ class LiveSpace:
         It is found by the ends of a mapping. A mapping that was cut in pieces meanwhile, or joined with its neighbour,
         has others, and is asked again by these: each piece leads to the same file."""
         tried = [area]
-        for _ in range(_TRIES):
+        for _ in range(_ASKED):
             for piece in tried:
                 backing = open_backing(self._directory, piece)
                 if backing:
