@@ -176,8 +176,8 @@ def _label(path: str) -> str:
 
 
 def _is_named_file(path: str) -> bool:
-    """[anon_shmem:NAME] is given and taken as well, in place of /dev/zero, /memfd:NAME or another file of shmem that had
-    been deleted when it was mapped (shmem_mmap)."""
+    """[anon_shmem:NAME] is given and taken as well, in place of /dev/zero, /memfd:NAME or another file of shmem that
+    had been deleted when it was mapped (shmem_mmap)."""
     return path.startswith("[anon_shmem:")
 
 
