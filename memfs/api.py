@@ -72,13 +72,17 @@ class OpenImage:
 
     def _check(self, address: int, size: int) -> int:
         """`size`, if all of it is there: a size out of a damaged image must not cost memory first."""
-        tally = self._space.tally(address, address + size) if address >= 0 else None
+        space, end = self._space, address + size
+        tally = space.tally(address, end) if address >= 0 else None
         if address < 0 or (tally is not None and tally.data + tally.zero < size):
-            for run in self._space.runs(max(0, address), max(0, address) + size):
+            reached = max(0, address)
+            for run in space.runs(reached, max(0, end)):
                 if run.state in (State.ABSENT, State.GAP):
                     raise AbsentMemory(run.start, gap=run.state == State.GAP)
-            raise AbsentMemory(address, gap=True)
-        return size
+                reached = run.end
+            if address < 0 or reached < end:
+                raise AbsentMemory(min(address, reached), gap=True)
+        return size  # of a live process: it has come meanwhile
 
     def _fill(self, address: int, buffer: memoryview, fill: bytes | None) -> None:
         done = 0

@@ -7,6 +7,7 @@ import pytest
 from makecore import Header, core
 
 import memfs
+from memfs.image import Tally
 
 
 @pytest.fixture
@@ -35,6 +36,19 @@ def test_read(path: str) -> None:
         for size, fill in ((-1, None), (1, b""), (1, b"ab")):
             with pytest.raises(ValueError, match="size"):
                 image.read(0x1000, size, fill=fill)
+
+
+def test_what_comes_while_it_is_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a live process: bytes are there that were counted as absent a moment ago."""
+    with memfs.open(path) as image:
+        monkeypatch.setattr(type(image.image.space), "tally", lambda self, low, high: Tally(0, 0, high - low))
+        assert image.read(0x1002, 3) == b"234"
+        with pytest.raises(memfs.AbsentMemory) as caught:
+            image.read(0x1008, 8)
+        assert (caught.value.address, caught.value.gap) == (0x100A, False)
+        with pytest.raises(memfs.AbsentMemory) as caught:
+            image.read(0x3000, 1)
+        assert caught.value.gap
 
 
 def test_what_a_source_may_be(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -495,18 +495,60 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 """As fs/proc/task_mmu.c (show_map_vma) prints them; [anon:NAME] asks for CONFIG_ANON_VMA_NAME."""
 
 
+ODDLY_NAMED = b"""\
+600000400000-600000403000 rw-p 00000000 00:00 0                          [anon: leading]
+600000600000-600000603000 rw-p 00000000 00:00 0                          [anon:trailing ]
+600000c00000-600000c03000 rw-p 00000000 00:00 0                          [anon:]
+600001800000-600001803000 rw-p 00000000 00:00 0                          [anon:../../etc/passwd]
+600001a00000-600001a03000 rw-p 00000000 00:00 0                          [anon:heap]
+600001e00000-600001e03000 rw-p 00000000 00:00 0                          [anon:stack:1]
+600003200000-600003203000 rw-p 00000000 00:00 0                          [anon:/dev/zero (deleted)]
+600003400000-600003403000 rw-p 00000000 00:00 0                          [anon:%2F]
+600003a00000-600003a03000 rw-p 00000000 00:00 0                          [anon:a~2]
+600005600000-600005603000 rw-p 00000000 00:00 0                          [anon:rw-p 00000000 00:00 0 /etc/passwd]
+600005800000-600005803000 rw-p 00000000 00:00 0                          [anon:VmFlags: um]
+600005a00000-600005a03000 rw-p 00000000 00:00 0                          [anon: glibc: malloc arena]
+600005c00000-600005c03000 rw-p 00000000 00:00 0                          [anon:2345678901234567890123456789012345678901234567890123456789012345678901234567890]
+60000c000000-60000c003000 rw-s 00000000 00:01 48                         [anon_shmem:2345678901234567890123456789012345678901234567890123456789012345678901234567890]
+60000c800000-60000c802000 rw-p 00000000 00:00 0                          [anon:dup]
+60000ca00000-60000ca02000 rw-p 00000000 00:00 0                          [anon:dup]
+60000cc00000-60000cc02000 rw-p 00000000 00:00 0                          [anon:dup~2]
+60000ce00000-60000ce02000 rw-p 00000000 00:00 0                          [anon:dup]
+60000d000000-60000d002000 rw-p 00000000 00:00 0                          [anon:adjA]
+60000d002000-60000d004000 rw-p 00000000 00:00 0                          [anon:adjB]
+60000d004000-60000d006000 rw-p 00000000 00:00 0 
+60000d006000-60000d008000 rw-p 00000000 00:00 0                          [anon:adjA]
+60000d400000-60000d402000 r--p 00000000 00:00 0                          [anon:perm]
+60000d402000-60000d404000 rw-p 00000000 00:00 0                          [anon:perm]
+60000d404000-60000d406000 ---p 00000000 00:00 0                          [anon:perm]
+60000d600000-60000d602000 rw-s 00000000 00:01 52                         [anon_shmem:sadj]
+60000d602000-60000d604000 rw-s 00000000 00:01 53                         [anon_shmem:sadj]
+60000d604000-60000d606000 rw-s 00000000 00:01 54                         /dev/zero (deleted)
+60000d606000-60000d608000 rw-p 00000000 00:00 0                          [anon:sadj]
+60000e403000-60000e406000 rw-s 00003000 00:01 56                         [anon_shmem:smiddle]
+60000e406000-60000e409000 rw-s 00006000 00:01 56                         /dev/zero (deleted)
+60000ec00000-60000ec04000 rw-p 00000000 00:01 60                         [anon_shmem:private memfd]
+"""  # noqa: W291, E501 - as the kernel prints it
+"""As Linux 6.12 with CONFIG_ANON_VMA_NAME printed them. The kernel takes printable ASCII without []\\$ and
+the backquote, 79 characters at most."""
+
+
 class Printed(NoProcess):
     """A process of which there is a maps file alone."""
 
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
     def mappings(self) -> list[Mapping]:
-        return [mapping_of(index, area) for index, area in enumerate(parse(NAMED))]
+        return [mapping_of(index, area) for index, area in enumerate(parse(self._text))]
 
     def identity(self) -> Identity:
         return Identity(1, 0, "app", None)
 
 
-def test_names_from_labels_of_other_kernels() -> None:
-    image = Image(
+def printed(text: bytes) -> Image:
+    """A live process with these mappings."""
+    return Image(
         kind="process",
         format="live process",
         target=Target(62, "x86_64", 64, "little", "linux"),
@@ -514,9 +556,13 @@ def test_names_from_labels_of_other_kernels() -> None:
         space=EmptySpace(),
         segments=(),
         notes=(),
-        process=Printed(),
+        process=Printed(text),
         segment_space=lambda segment: EmptySpace(),
     )  # type: ignore[arg-type]  # fmt: skip - no source: nothing is read of it
+
+
+def test_names_from_labels_of_other_kernels() -> None:
+    image = printed(NAMED)
     found = [(region.name, region.kind, region.size // PAGE) for region in regions.regions(image)]
     assert found == [
         ("app.text", "file", 1), ("app.data", "file", 1), ("app.bss", "bss", 1), ("heap", "heap", 0x22),
@@ -525,3 +571,22 @@ def test_names_from_labels_of_other_kernels() -> None:
         ("anon_inode:[perf_event].data", "file", 1), ("anon:.hidden", "anon", 1), ("stack", "stack", 0x21),
         ("vvar", "vvar", 4), ("vvar_vclock", "anon", 2), ("vdso", "vdso", 2), ("vsyscall", "vsyscall", 1),
     ]  # fmt: skip
+
+
+def test_odd_names() -> None:
+    """A name stays inside the directory and is nobody else's; what adjoins and has one name is one region."""
+    longest = "234567890" + "1234567890" * 7
+    found = regions.regions(printed(ODDLY_NAMED))
+    assert [(region.name, region.kind, region.size // PAGE) for region in found] == [
+        ("anon: leading", "anon", 3), ("anon:trailing ", "anon", 3), ("anon:", "anon", 3),
+        ("anon:..%2F..%2Fetc%2Fpasswd", "anon", 3), ("anon:heap", "anon", 3), ("anon:stack:1", "anon", 3),
+        ("anon:%2Fdev%2Fzero (deleted)", "anon", 3), ("anon:%252F", "anon", 3), ("anon:a~2", "anon", 3),
+        ("anon:rw-p 00000000 00:00 0 %2Fetc%2Fpasswd", "anon", 3), ("anon:VmFlags: um", "anon", 3),
+        ("anon: glibc: malloc arena", "anon", 3), (f"anon:{longest}", "anon", 3), (f"anon_shmem:{longest}", "anon", 3),
+        ("anon:dup", "anon", 2), ("anon:dup~2", "anon", 2), ("anon:dup~2~2", "anon", 2), ("anon:dup~3", "anon", 2),
+        ("anon:adjA", "anon", 2), ("anon:adjB", "anon", 2), ("anon.60000d004000", "anon", 2),
+        ("anon:adjA~2", "anon", 2), ("anon:perm", "anon", 6), ("anon_shmem:sadj", "anon", 4), ("zero.data", "file", 2),
+        ("anon:sadj", "anon", 2), ("anon_shmem:smiddle", "anon", 3), ("zero.data~2", "file", 3),
+        ("anon_shmem:private memfd", "anon", 4),
+    ]  # fmt: skip
+    assert {region.deleted for region in found if region.path is None} == {False}

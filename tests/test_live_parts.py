@@ -63,6 +63,8 @@ def test_garbage_is_no_area(raw: bytes) -> None:
 FILE = Area(0x1000, 0x5000, "r--p", 0x10000, (8, 1), 5, "/lib/a.so")
 HEAP = Area(0x8000, 0xC000, "rw-p", 0, (0, 0), 0, "[heap]")
 ANON = Area(0x10000, 0x14000, "rw-p", 0, (0, 0), 0, "")
+SHARED = Area(0x18000, 0x1C000, "rw-s", 0x1000, (0, 1), 77, "/dev/zero (deleted)")
+NAMED = SHARED._replace(path="[anon_shmem:name]")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,16 @@ ANON = Area(0x10000, 0x14000, "rw-p", 0, (0, 0), 0, "")
         (ANON, ANON._replace(permissions="r--p"), True),
         (ANON, ANON._replace(permissions="rwxp"), False),
         (ANON, ANON._replace(permissions="rw-s"), False),
+        (SHARED, NAMED, True),  # prctl(2)
+        (NAMED, SHARED, True),
+        (NAMED, NAMED._replace(path="[anon_shmem:other]"), True),
+        (NAMED, NAMED._replace(start=0x19000, path="[anon_shmem:part]", offset=0x2000), True),
+        (SHARED._replace(path="/memfd:x (deleted)"), NAMED, True),
+        (SHARED._replace(path="/memfd:x (deleted)"), SHARED, False),
+        (NAMED, NAMED._replace(inode=78), False),
+        (NAMED, NAMED._replace(device=(0, 25)), False),
+        (NAMED, NAMED._replace(offset=0), False),
+        (NAMED, ANON._replace(path="[anon:name]"), False),
     ],
 )
 def test_same_mapping(one: Area, other: Area, same: bool) -> None:

@@ -1,5 +1,6 @@
 """Memory that changes while it is looked at: what is given is what was there, or nothing; nothing hangs."""
 
+import collections
 import errno
 import itertools
 import os
@@ -119,6 +120,18 @@ def test_10_000_mappings_that_churn(live_programs: Path) -> None:
             return good > 0
 
         repeat(look, least=2)
+
+
+@pytest.mark.parametrize("queries", [True, False])
+def test_a_file_of_a_mapping_that_is_cut(live_programs: Path, queries: bool) -> None:
+    """Shared memory that is in no page table of the process, cut in pieces (mprotect, or names for parts of it) while
+    it is read: it is all there, always."""
+    whole = b"".join(page(number) for number in range(1, 65))
+    with moving(live_programs, "split", 64) as (process, address, size), space_of(process.pid) as space:
+        space._queries = queries
+        pinned = space.pinned(space.areas().within(address, address + size))
+        seen = collections.Counter(live.read(pinned, address, size) == whole for _ in range(300))
+        assert seen == {True: 300}
 
 
 def test_unmapped_under_an_open_view(live_programs: Path, tmp_path: Path) -> None:

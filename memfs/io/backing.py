@@ -143,8 +143,12 @@ def _round_up(size: int) -> int:
     return (size + PAGE - 1) & -PAGE
 
 
+class Moved(Exception):
+    """No mapping has these ends now."""
+
+
 def open_backing(directory: int, area: Area) -> Backing | None:
-    """The file of a mapping of /proc/PID (an open directory), or None where it cannot be had.
+    """The file of a mapping of /proc/PID (an open directory), or None where it cannot be had. Raises Moved.
 
     map_files leads to it through any namespace, deleted or not, but asks for CAP_SYS_ADMIN or
     CAP_CHECKPOINT_RESTORE; without, the path below the root of the process, if that is still the same file. A file of
@@ -162,12 +166,25 @@ def open_backing(directory: int, area: Area) -> Backing | None:
 
 
 def _nodes(directory: int, area: Area) -> Iterator[int]:
-    """Descriptors (O_PATH: nothing is opened yet) of what may be the file."""
+    """Descriptors (O_PATH: nothing is opened yet) of what may be the file. Raises Moved where there is none, and no
+    mapping with these ends: a link that is there, but not for us, is another refusal."""
     link = f"map_files/{area.start:x}-{area.end:x}"
-    node = _path_only(directory, link)
-    if node is not None:
+    try:
+        node = os.open(link, os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        moved = True
+    except OSError:
+        moved = False
+    else:
         yield node
         return
+    yield from _by_path(directory, area)
+    if moved:
+        raise Moved
+
+
+def _by_path(directory: int, area: Area) -> Iterator[int]:
+    """The path below the root of the process, if that is still the same file."""
     if not area.path.startswith("/") or area.path.endswith(_DELETED):
         return
     for path in dict.fromkeys((area.path, area.path.replace("\\012", "\n"))):

@@ -160,18 +160,25 @@ def overlapping(areas: Sequence[Area], low: int, high: int) -> list[Area]:
 def same_mapping(one: Area, other: Area) -> bool:
     """Whether two sights of one address may be one mapping, moved ends, split or protected otherwise in between.
 
-    A file: the same file, at the same distance from the address. Anonymous memory: as executable and as shared as
-    it was, with a label of the same kind."""
+    A file, which shared anonymous memory has, too: the same, at the same distance from the address. Other anonymous
+    memory: as executable and as shared as it was, with a label of the same kind."""
     if (one.device, one.inode) != (other.device, other.inode):
         return False
     if one.is_anonymous:
         return one.permissions[2:] == other.permissions[2:] and _label(one.path) == _label(other.path)
-    return one.offset - one.start == other.offset - other.start and one.path == other.path
+    same_path = one.path == other.path or _is_named_file(one.path) or _is_named_file(other.path)
+    return one.offset - one.start == other.offset - other.start and same_path
 
 
 def _label(path: str) -> str:
     """[anon:NAME] is given and taken while the memory stays what it is."""
     return "" if path.startswith("[anon") else path
+
+
+def _is_named_file(path: str) -> bool:
+    """[anon_shmem:NAME] is given and taken as well, in place of /dev/zero, /memfd:NAME or another file of shmem that
+    had been deleted when it was mapped (shmem_mmap)."""
+    return path.startswith("[anon_shmem:")
 
 
 def agree(before: Sequence[Area], after: Sequence[Area], low: int, high: int) -> int:

@@ -3,6 +3,8 @@
    moving replaced FILE   maps page after page of FILE at one address; each page holds its own number
    moving moved           a page full of one word comes to an address and goes away again, never empty
    moving churn N         N pages, each full of its own number, are unmapped and mapped again in no order
+   moving split N         N pages of shared memory that another process has written, each full of its own number; the
+                          mapping is cut in pieces, and becomes one again
    moving still WORD      one page full of WORD; on SIGUSR1 executes itself with WORD + 1
    moving vfork           the same page as "still 1"; a vfork(2)'s child prints its pid, and when a line comes from
                           stdin, executes "still 2"
@@ -19,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGE 4096UL
@@ -87,6 +90,23 @@ static void churn(size_t count)
     }
 }
 
+static void split(size_t count)
+{
+    char *p = mmap(WHERE, count * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    pid_t child = fork();
+    if (!child) {
+        for (size_t i = 0; i < count; i++)
+            fill(p + i * PAGE, i + 1);
+        _exit(0);
+    }
+    waitpid(child, 0, 0);
+    ready(count * PAGE);
+    for (size_t i = 0;; i = (i + 7) % (count - 4)) {
+        mprotect(p + i * PAGE, 4 * PAGE, PROT_READ);
+        mprotect(p + i * PAGE, 4 * PAGE, RW);
+    }
+}
+
 static void again(int signal)
 {
     char next[32];
@@ -147,6 +167,8 @@ int main(int argc, char **argv)
         moved();
     else if (argc > 2 && !strcmp(argv[1], "churn"))
         churn(atol(argv[2]));
+    else if (argc > 2 && !strcmp(argv[1], "split"))
+        split(atol(argv[2]));
     else if (argc > 2 && !strcmp(argv[1], "still"))
         still(atol(argv[2]));
     else if (argc > 1 && !strcmp(argv[1], "vfork"))
