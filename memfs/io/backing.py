@@ -8,18 +8,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from memfs.errors import from_os_error
 from memfs.image import State
 from memfs.io import mounts, native
-from memfs.io.maps import Area
+from memfs.io.maps import Area, agree, same_mapping
 from memfs.io.pagemap import PAGE
 from memfs.io.runs import Stretch
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _DEV_ZERO = os.makedev(1, 5)
 _DELETED = " (deleted)"
+_ASKED = 16  # times for the file of a mapping that is cut in pieces again and again
 
 
 class Backing:
@@ -143,12 +144,37 @@ def _round_up(size: int) -> int:
     return (size + PAGE - 1) & -PAGE
 
 
-class Moved(Exception):
+class _Moved(Exception):
     """No mapping has these ends now."""
 
 
-def open_backing(directory: int, area: Area) -> Backing | None:
-    """The file of a mapping of /proc/PID (an open directory), or None where it cannot be had. Raises Moved.
+def open_mapped(directory: int, area: Area, between: Callable[[int, int], Sequence[Area]]) -> Backing | None:
+    """The file of a mapping of /proc/PID (an open directory) that is still mapped when the file is open, so that it is
+    the mapping's; None where it cannot be had. `between` gives what is mapped in a range now.
+
+    It is found by the ends of a mapping. One that was cut in pieces meanwhile, or joined with its neighbour, has
+    others, and the file is asked for again by these: each piece leads to it."""
+    pieces: Sequence[Area] = (area,)
+    for _ in range(_ASKED):
+        moved = False
+        for piece in pieces:
+            try:
+                backing = _open_backing(directory, piece)
+            except _Moved:
+                moved = True
+                continue
+            if backing:
+                if agree((piece,), between(piece.start, piece.end), piece.start, piece.end) == piece.end:
+                    return backing
+                backing.close()
+        if not moved:
+            break
+        pieces = [piece for piece in between(area.start, area.end) if same_mapping(piece, area)]
+    return None
+
+
+def _open_backing(directory: int, area: Area) -> Backing | None:
+    """The file of a mapping of /proc/PID (an open directory), or None where it cannot be had. Raises _Moved.
 
     map_files leads to it through any namespace, deleted or not, but asks for CAP_SYS_ADMIN or
     CAP_CHECKPOINT_RESTORE; without, the path below the root of the process, if that is still the same file. A file of
@@ -166,7 +192,7 @@ def open_backing(directory: int, area: Area) -> Backing | None:
 
 
 def _nodes(directory: int, area: Area) -> Iterator[int]:
-    """Descriptors (O_PATH: nothing is opened yet) of what may be the file. Raises Moved where there is none, and no
+    """Descriptors (O_PATH: nothing is opened yet) of what may be the file. Raises _Moved where there is none, and no
     mapping with these ends: a link that is there, but not for us, is another refusal."""
     link = f"map_files/{area.start:x}-{area.end:x}"
     try:
@@ -180,7 +206,7 @@ def _nodes(directory: int, area: Area) -> Iterator[int]:
         return
     yield from _by_path(directory, area)
     if moved:
-        raise Moved
+        raise _Moved
 
 
 def _by_path(directory: int, area: Area) -> Iterator[int]:

@@ -22,7 +22,7 @@ from typing import TypeVar
 from memfs.errors import AbsentMemory, MemfsError, from_os_error
 from memfs.image import Piece, Run, Space, State, Tally
 from memfs.io import maps, pagemap, pagestate, vdso
-from memfs.io.backing import Backing, Moved, open_backing
+from memfs.io.backing import Backing, open_mapped
 from memfs.io.maps import Area, Areas
 from memfs.io.pagemap import PAGE
 from memfs.io.pagestate import How, is_private, is_special, may_be_filled
@@ -48,7 +48,6 @@ empty, where the page map must be read."""
 
 _DESCRIPTORS = 192  # of all processes together: the usual limit is 1024 for one of us
 _TRIES = 3
-_ASKED = 16  # times for the file of a mapping that is cut in pieces again and again
 _ZEROS = memoryview(bytes(_PIECE))  # a part of it is no copy
 
 T = TypeVar("T")
@@ -362,29 +361,10 @@ class LiveSpace:
         return _files.use((self._key, *area), lambda: self._open_file(target, area))
 
     def _open_file(self, target: Target, area: Area) -> Backing:
-        """The file of an area that is still mapped when the file is open, so that it is the area's. Raises _NoFile.
-
-        It is found by the ends of a mapping. One that was cut in pieces meanwhile, or joined with its neighbour, has
-        others, and the file is asked for again by these: each piece leads to it."""
-        pieces: Sequence[Area] = (area,)
-        for _ in range(_ASKED):
-            moved = False
-            for piece in pieces:
-                try:
-                    backing = open_backing(self._directory, piece)
-                except Moved:
-                    moved = True
-                    continue
-                if backing:
-                    now = self._between(target, piece.start, piece.end)
-                    if maps.agree((piece,), now, piece.start, piece.end) == piece.end:
-                        return backing
-                    backing.close()
-            if not moved:
-                break
-            now = self._between(target, area.start, area.end)
-            pieces = [piece for piece in now if maps.same_mapping(piece, area)]
-        raise _NoFile
+        backing = open_mapped(self._directory, area, lambda low, high: self._between(target, low, high))
+        if not backing:
+            raise _NoFile
+        return backing
 
 
 class _Pinned:
