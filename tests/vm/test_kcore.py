@@ -102,7 +102,11 @@ def test_bytes_that_change(kernel: Kernel) -> None:
     text = kernel.address("kernel_text")
     wanted = [("regions/kernel_text", start - text, start, end - start) for start, end in kernel.variables()]
     found = compared(kernel, wanted)
-    assert len(found["different"]) < 10, found["different"]
+    different = found["different"]
+    for _ in range(3):  # of what changed and changed back, other pages each time
+        again = [("regions/kernel_text", int(page, 16) - text, int(page, 16), 0x1000) for _, page in different]
+        different = compared(kernel, again)["different"] if again else []
+    assert len(different) < 10, different
     assert found["pages"] > 1000, "this compares something"
     assert found["busy"] < found["pages"] / 10
 
