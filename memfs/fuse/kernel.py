@@ -27,7 +27,7 @@ from memfs.image import Piece
 
 WORKERS_AT_MOST = 16
 _TICK, _TICK_AT_MOST = 0.005, 0.02  # the shorter one while something waits, or takes long
-_LONELY_TICKS = 8  # so long never two at work, and one of two is too many: they would take turns, and sleep in between
+_LONELY_TICKS = 25  # so long never two at work, and one of two is too many: they would take turns, and sleep in between
 _IDLE_TICKS = 40  # so long without work, and the supervisor sleeps until there is some
 _PATIENCE = 0.2  # an interrupted request may take so long to end by itself
 _OPCODES = max(p.OPCODES) + 1
@@ -296,9 +296,9 @@ class Server:
             if workers and len(workers) < WORKERS_AT_MOST and (stuck > 1 or (len(workers) == 1 and backlog > 4)):
                 self._start_worker()
                 stuck = 0
-            slow = any(last.get(worker) == serial for worker, serial in busy.items())
-            pause = _TICK if slow or backlog else min(2 * pause, _TICK_AT_MOST)  # a look takes the interpreter
-            lonely = 0 if slow else max(0, lonely + (1 if len(busy) < 2 else -2))  # two may be seen taking turns
+            slow = backlog or any(last.get(worker) == serial for worker, serial in busy.items())
+            pause = _TICK if slow else min(2 * pause, _TICK_AT_MOST)  # each look takes the interpreter from a worker
+            lonely = 0 if slow or len(busy) > 1 else lonely + 1
             self._spare = lonely > _LONELY_TICKS and len(workers) == 2
             self._answer_interrupted(busy)
             idle = 0 if busy or busy != last else idle + 1
