@@ -2,7 +2,6 @@
 
 import re
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -40,13 +39,11 @@ def test_real_kernels_line_by_line(kernel: str, how: str, tmp_path: Path) -> Non
         info = {name: int(value, 16) for name, value in re.findall(r"^SYMBOL\((\w+)\)=(\w+)$", text, re.M)}
         machine = Machine(image.image.target.word, image.image.target.order)
         stext, read = info["_stext"], reader(image)
-        start = time.process_time()
         layout = tables.located(read, machine, info)
         assert (layout is None) == (kernel == "amd64-5.10")
         if how == "search" or layout is None:
             layout = next(search.layouts(read, machine, [(stext, stext + (64 << 20))]))
         got = tables.symbols(read, machine, layout, stext)
-        assert time.process_time() - start < 5
     assert got.names == want.names
     assert got.types == want.types
     assert got.addresses == want.addresses

@@ -55,7 +55,7 @@ def test_it_maps_its_own_memory(point: Path, lazily: bool) -> None:
             listed = run("ls", "-lsR", root / "segments", root / "regions", timeout=30)
             assert listed.returncode == 0, listed.stderr
             assert b"heap.rodata" in listed.stdout
-            assert time.monotonic() - begin < 10
+            assert time.monotonic() - begin < 25  # one that waits for itself would end by a timeout of 30
             if lazily:
                 with open(root / "mem", "rb", buffering=0) as memory:
                     assert memfs("umount", "-l", point).returncode == 0
