@@ -3,7 +3,7 @@
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -199,16 +199,21 @@ def test_interrupted_twice_while_a_thread_is_stuck(tmp_path: Path, monkeypatch: 
     assert OLD * 16 not in path.read_bytes()
 
 
-def test_without_memory_for_a_second_buffer_one_thread_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_memory(monkeypatch: pytest.MonkeyPatch, which: Callable[[int, int], bool]) -> None:
+    """No buffer for a thread of which `which`(it, this one) says so, on three processors."""
     main = threading.get_ident()
 
     def scarce(size: int) -> memoryview:
-        if threading.get_ident() != main:
+        if which(threading.get_ident(), main):
             raise MemoryError
         return room(size)
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
     monkeypatch.setattr(pieces, "room", scarce)
+
+
+def test_without_memory_for_a_second_buffer_one_thread_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_memory(monkeypatch, lambda thread, main: thread != main)
     source = Source(16 * MIB)
     path = tmp_path / "copy"
     path.touch()
@@ -217,15 +222,7 @@ def test_without_memory_for_a_second_buffer_one_thread_copies(tmp_path: Path, mo
 
 
 def test_without_memory_for_a_buffer_nobody_is_left_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    main = threading.get_ident()
-
-    def scarce(size: int) -> memoryview:
-        if threading.get_ident() == main:
-            raise MemoryError
-        return room(size)
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    monkeypatch.setattr(pieces, "room", scarce)
+    without_memory(monkeypatch, lambda thread, main: thread == main)
     source = Source(64 * MIB)
     path = tmp_path / "copy"
     path.touch()
