@@ -3,8 +3,6 @@
 Addresses are those that the documents give. With CONFIG_RANDOMIZE_MEMORY three areas of x86_64 begin elsewhere (the
 direct map, vmalloc, vmemmap, in this order); the program headers say where. All ranges are half open."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from memfs.elf import names

@@ -4,8 +4,6 @@ Sources: x86: Intel SDM 3A chapter 4 and arch/x86/include/asm/pgtable_types.h; a
 LPA2) and arch/arm64/include/asm/pgtable-hwdef.h; s390x: z/Architecture Principles of Operation, "Dynamic Address
 Translation", and arch/s390/include/asm/pgtable.h. Linux 6.12."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -3,8 +3,6 @@
 A backend module has `open_image(source: FileSource) -> Image`. The kind of a file is found out by its content,
 never by its name."""
 
-from __future__ import annotations
-
 import os
 from importlib import import_module
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Sources: gABI chapters 4 and 5; fs/binfmt_elf.c, Linux 6.12. An ET_CORE is never refused for what is wrong behind
 its ELF header: what can be read is shown, and `warnings` say the rest."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

@@ -4,8 +4,6 @@ physical memory. Pure: headers and VMCOREINFO in, a Layout out.
 Sources: fs/proc/kcore.c (kcore_list, elf_kcore_store_hdr) and kernel/crash_core.c, Linux 6.12. p_paddr in /proc/kcore
 is 0 throughout before 4.11; since then -1 stands for what is no RAM. i386's lowmem and s390x's RAM do begin at 0."""
 
-from __future__ import annotations
-
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

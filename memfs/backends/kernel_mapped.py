@@ -1,7 +1,5 @@
 """Areas of which a dump has no PT_LOAD, but page tables: a crash dump has RAM alone, all else is mapped to it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple

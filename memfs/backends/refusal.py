@@ -2,8 +2,6 @@
 
 Source: kernel/ptrace.c (__ptrace_may_access) and security/yama/yama_lsm.c, Linux 6.12."""
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """memfs: the table of subcommands, and the one place where errors become a line and an exit status."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno

@@ -3,8 +3,6 @@
 Sources: fs/binfmt_elf.c (fill_files_note, fill_auxv_note), Linux 6.12; gdb's gcore, which writes NT_FILE offsets
 in bytes and says so with a page size of 1."""
 
-from __future__ import annotations
-
 import struct
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Source: fs/binfmt_elf.c (create_elf_tables) and fs/exec.c (bprm), Linux 6.12. Fr
 argv pointers, NULL, envp pointers, NULL, the auxiliary vector, ..., argv strings, environment strings, file name.
 The AUXV note has the vector's bytes, so its place on the stack is found by looking for them."""
 
-from __future__ import annotations
-
 import struct
 from typing import NamedTuple
 

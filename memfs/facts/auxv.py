@@ -1,7 +1,5 @@
 """The auxiliary vector. Source: include/uapi/linux/auxvec.h, Linux 6.12; sys/auxv.h of the other systems."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from memfs.elf import names

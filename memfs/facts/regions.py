@@ -2,8 +2,6 @@
 vector, stack pointers and place. Source of the rules for the heap: mm/mmap.c and fs/binfmt_elf.c (brk), Linux 6.12;
 glibc's malloc/malloc.c (the first chunk of the main arena)."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy

@@ -1,7 +1,5 @@
 """siginfo_t, decoded. Source: include/uapi/asm-generic/siginfo.h and kernel/signal.c (siginfo_layout), Linux 6.12."""
 
-from __future__ import annotations
-
 import struct
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Threads: registers, signals and times, out of what a ProcessSource says of its tasks."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from memfs import arch

@@ -2,8 +2,6 @@
 
 No protocol here, no threads: a transport brings numbers of nodes and takes values, from any thread."""
 
-from __future__ import annotations
-
 import errno
 import itertools
 import os

@@ -5,8 +5,6 @@ a number can be turned into its node at any time, so nothing is kept for it but 
 listing shows (at/...), or that is in a directory which changes, gets a number of its own, made of its directory's and
 its key, and keeps it until the kernel forgets it."""
 
-from __future__ import annotations
-
 import errno
 import threading
 from bisect import bisect_right

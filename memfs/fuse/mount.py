@@ -3,8 +3,6 @@
 Sources: fs/fuse/inode.c (fuse_fs_parameters), Linux 6.12; libfuse's util/fusermount.c for _FUSE_COMMFD. Nothing here
 touches a mount point once it is mounted, before the server runs: that would wait for ourselves."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

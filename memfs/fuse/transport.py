@@ -1,7 +1,5 @@
 """How a tree comes to the kernel: TRANSPORTS, the table behind `-o fuse=`, and what each is given and cannot do."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple, Protocol

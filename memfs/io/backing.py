@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from memfs.errors import from_os_error
@@ -20,7 +21,7 @@ from memfs.io.runs import Stretch
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _DEV_ZERO = os.makedev(1, 5)
 _DELETED = " (deleted)"
-_ASKED = 16  # times for the file of a mapping that is cut in pieces again and again
+_ASKED = 0.1  # seconds for the file of a mapping that is cut in pieces again and again: each time one in three is had
 
 
 class Backing:
@@ -155,7 +156,8 @@ def open_mapped(directory: int, area: Area, between: Callable[[int, int], Sequen
     It is found by the ends of a mapping. One that was cut in pieces meanwhile, or joined with its neighbour, has
     others, and the file is asked for again by these: each piece leads to it."""
     pieces: Sequence[Area] = (area,)
-    for _ in range(_ASKED):
+    until = time.monotonic() + _ASKED
+    while True:
         moved = False
         for piece in pieces:
             try:
@@ -167,10 +169,9 @@ def open_mapped(directory: int, area: Area, between: Callable[[int, int], Sequen
                 if agree((piece,), between(piece.start, piece.end), piece.start, piece.end) == piece.end:
                     return backing
                 backing.close()
-        if not moved:
-            break
+        if not moved or time.monotonic() > until:
+            return None
         pieces = [piece for piece in between(area.start, area.end) if same_mapping(piece, area)]
-    return None
 
 
 def _open_backing(directory: int, area: Area) -> Backing | None:

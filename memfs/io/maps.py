@@ -3,8 +3,6 @@
 Sources: fs/proc/task_mmu.c (show_map_vma, do_procmap_query) and include/uapi/linux/fs.h (struct procmap_query),
 Linux 6.18; the ioctl is there since 6.11."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import itertools
@@ -39,7 +37,7 @@ class Areas(tuple[Area, ...]):
 
     incarnation: bytes = b""
 
-    def within(self, low: int, high: int) -> Areas:
+    def within(self, low: int, high: int) -> "Areas":
         """Those that have bytes in [low, high)."""
         found = Areas(overlapping(self, low, high))
         found.incarnation = self.incarnation

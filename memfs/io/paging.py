@@ -1,7 +1,5 @@
 """Page tables: which virtual addresses are mapped, and where to. The format comes as data (arch/paging.py)."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, Protocol
@@ -188,7 +186,7 @@ class PageTables:
             address |= (entry >> shift & bits) << to
         return address
 
-    def _entries(self, raw: bytes) -> array[int]:
+    def _entries(self, raw: bytes) -> "array[int]":
         entries = array("Q" if self.geometry.entry_size == 8 else "I")
         entries.frombytes(raw)
         if self._swap:

@@ -43,8 +43,12 @@ _AT_ONCE = 1 << 16
 """Stretches of memory that are kept while a range is surveyed."""
 
 _VAST = 1 << 26
-"""Smaller mappings are surveyed together with their neighbours; larger ones are worth the question whether they are
-empty, where the page map must be read."""
+"""Smaller mappings are surveyed together with their neighbours; larger ones bit by bit. Where the page map must be
+read, they are worth the question whether they are empty."""
+
+_FIRST_LOOK = 1 << 24
+"""Of a larger one so many bytes are looked at first, then four times as many, and so on: whoever copies it can begin,
+and whoever asks for its first data alone does not wait for the kernel to walk over all of it (26 ms a GiB)."""
 
 _DESCRIPTORS = 192  # of all processes together: the usual limit is 1024 for one of us
 _TRIES = 3
@@ -200,10 +204,13 @@ class LiveSpace:
             elif area is None:
                 yield start, end, other
             else:
+                reach = _FIRST_LOOK
                 while start < end:
-                    found = self._with(lambda target: self._begin(target, area, start, end, exact))  # noqa: B023 - _with is done with it at once
+                    stop = min(end, start + reach) if self._scans else end
+                    found = self._with(lambda target: self._begin(target, area, start, stop, exact))  # noqa: B023 - _with is done with it at once
                     yield from found
                     start = found[-1][1]
+                    reach *= 4
 
     def _survey(self, target: Target, parts: Sequence[maps.Part], other: State) -> list[Stretch]:
         """The states of some parts that lie together."""
@@ -339,7 +346,7 @@ class LiveSpace:
             return reached
         by_pid = area.permissions[0] == "r" and (len(spans) >= _MANY or spans[-1][1] - spans[0][0] >= _MUCH)
         if by_pid and target.pid and may_be_filled(area):
-            by_pid = not target.flags.filled_by_others(low, high)
+            by_pid = not target.may_wait(low, high, spans)
         came_to = target.read(spans, base, view, by_pid)
         return min(reached, came_to) if came_to < spans[-1][1] else reached
 

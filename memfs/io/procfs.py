@@ -3,8 +3,6 @@ never another one that got its number.
 
 Sources: fs/proc/array.c (do_task_stat), fs/proc/base.c (proc_pid_syscall), Linux 6.12; proc(5)."""
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

@@ -43,6 +43,15 @@ class Flags:
         self._cost = 0.0
         self._old = time.monotonic() + _KEPT
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is reading them, or is about to be done."""
+        return self._lock.locked()
+
+    def at_hand(self, high: int) -> bool:
+        """Whether it is known what is below an address, so that asking costs nothing."""
+        return self._known >= high and time.monotonic() <= self._old + _COST * self._cost
+
     def filled_by_others(self, low: int, high: int) -> bool:
         """Whether [low, high) touches such a mapping. Raises OSError."""
         with self._lock:

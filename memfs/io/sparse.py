@@ -3,8 +3,6 @@
 Where extents overlap, the first that has data wins, then the first that has none. The cost follows the number of
 extents (n log n), not its square: real files have 66,000 at one address."""
 
-from __future__ import annotations
-
 import threading
 from array import array
 from bisect import bisect_right

@@ -3,8 +3,8 @@
 /proc/PID/mem reads whatever is there, without regard to permissions, and never waits for a userfaultfd.
 process_vm_readv(2) is faster for many pieces and for large ones, but goes by a number that may come to mean another
 process or another program, and may wait for ever where a userfaultfd has to fill a page: the caller says when that
-cannot be, which smaps tells. Making smaps holds the lock of the address space for 7 ms a GiB, so that very large
-processes are read without."""
+cannot be, which smaps tells. Making smaps holds the lock of the address space for 7 ms a GiB, so it is made for those
+who read much, and very large processes are read without."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _TRIES = 3
 _SMALL = 4 << 30  # bytes that are resident
 _FRESH = 0.01  # seconds
 _PIECES_AT_MOST = 1024  # UIO_MAXIOV
+_A_PIECE = 1 << 15  # a read of /proc/PID/mem more takes as long as the difference for so many bytes
+_WORTH_SMAPS = 8  # whoever reads more than this part of what is resident has saved the time that smaps takes
 
 Span = tuple[int, int]
 _START, _END = itemgetter(0), itemgetter(1)
@@ -62,7 +64,9 @@ class Target:
             raise
         self.maps, self.pagemap, self.mem, smaps = self._fds
         self.flags = Flags(smaps)
-        self.pid = own_number(directory) if _resident(directory) < _SMALL else 0  # 0: not by its number
+        self._resident = _resident(directory)
+        self._given = 0  # bytes that would have come faster with smaps
+        self.pid = own_number(directory) if self._resident < _SMALL else 0  # 0: not by its number
         self._text = threading.Lock()
         self._vdso: bool | None = None
 
@@ -126,6 +130,15 @@ class Target:
         page = bytearray(PAGE)
         got = self._by_mem(area.start, memoryview(page)) if first and first[2] & pagemap.PRESENT else 0
         return bytes(page[:got])
+
+    def may_wait(self, low: int, high: int, spans: Sequence[Span]) -> bool:
+        """Whether process_vm_readv(2) of these pieces of [low, high) might wait for somebody who has to fill a page;
+        also if nobody knows yet, and to find out is not worth it or another thread is about to. Raises OSError."""
+        if not self.flags.at_hand(high):
+            self._given += sum(end - start for start, end in spans) + len(spans) * _A_PIECE
+            if self.flags.busy or self._given * _WORTH_SMAPS < self._resident:
+                return True
+        return self.flags.filled_by_others(low, high)
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 

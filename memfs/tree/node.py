@@ -3,8 +3,6 @@
 Names are str with surrogates for bytes that are no UTF-8 (os.fsencode gives the bytes). A node is immutable once
 made and may be used from any thread. Failures are MemfsErrors with the errno for the kernel."""
 
-from __future__ import annotations
-
 import errno
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -80,7 +78,7 @@ class Node:
         return False
 
     def stat(self, exact: bool = True) -> Stat:
-        """Kind and size; `exact=False` leaves the size out where it is costly."""
+        """Kind and size; `exact=False` leaves out what is costly: the size is None then, or what lives has no data."""
         raise NotImplementedError
 
     def xattrs(self) -> dict[str, str]:
@@ -96,7 +94,7 @@ class Dir(Node):
     def stat(self, exact: bool = True) -> Stat:
         return Stat(Kind.DIR, 0, 0)
 
-    def listing(self) -> Dir:
+    def listing(self) -> "Dir":
         """The directory at this moment: one whose names, numbers and children belong together."""
         return self
 
@@ -373,6 +371,8 @@ class Memory(File):
         self._xattrs = xattrs
 
     def stat(self, exact: bool = True) -> Stat:
+        if not exact and self.policy is Policy.LIVE:  # it is counted anew each time
+            return Stat(Kind.FILE, self.size, 0)
         tally = self.space.tally(self.base, self.base + self.size)
         return Stat(Kind.FILE, self.size, tally.data if tally else 0)
 
@@ -395,7 +395,7 @@ class AddressSpace(Memory):
 
     def stat(self, exact: bool = True) -> Stat:
         if not exact:
-            return Stat(Kind.FILE, None, 0)
+            return Stat(Kind.FILE, 0 if self.policy is Policy.LIVE else None, 0)
         try:
             return Stat(Kind.FILE, 0, super().stat().data)
         except MemfsError as error:

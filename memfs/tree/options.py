@@ -3,8 +3,6 @@
 mount(8) and fstab have words of their own. Those that mean something to a read-only filesystem in user space are always
 in force (ro, nosuid, nodev, noexec); the others are dropped. Any other word is an error that names the nearest one."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple

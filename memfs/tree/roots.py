@@ -1,7 +1,5 @@
 """Which tree shows which kind of image: a row for each kind, its module imported when such an image is looked at."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import NamedTuple
 

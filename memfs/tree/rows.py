@@ -3,8 +3,6 @@
 A row is a path, what makes its node, and one line of help. In a path, `{segment}` stands for every name of a
 listing: `threads/{tid}/registers` is a row for each thread. A row whose `make` returns None does not exist."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -64,7 +62,7 @@ class RowDir(Dir):
         self._made: dict[str, _Single | _Table | None] = {}
         self._names: list[str] | None = None
 
-    def _part(self, first: str) -> _Single | _Table | None:
+    def _part(self, first: str) -> "_Single | _Table | None":
         """What a group of rows makes; None where it does not exist."""
         if first not in self._made:
             rows = self._groups[first]
@@ -74,7 +72,7 @@ class RowDir(Dir):
             )
         return self._made[first]
 
-    def _single(self, first: str, rows: Sequence[Row]) -> _Single | None:
+    def _single(self, first: str, rows: Sequence[Row]) -> "_Single | None":
         leaf = next((row for row in rows if row.path == first), None)
         below = [row._replace(path=row.path[len(first) + 1 :]) for row in rows if row is not leaf]
         if below:
@@ -90,7 +88,7 @@ class RowDir(Dir):
             node = Refused(error)  # it is there; whoever opens it is told why not
         return _Single(first, node) if node is not None else None
 
-    def _parts(self) -> Iterator[_Single | _Table]:
+    def _parts(self) -> "Iterator[_Single | _Table]":
         for first in self._groups:
             part = self._part(first)
             if part is not None:
@@ -101,7 +99,7 @@ class RowDir(Dir):
             self._names = [name for part in self._parts() for name in part.names()]
         return self._names
 
-    def _place(self, index: int) -> tuple[_Single | _Table, int]:
+    def _place(self, index: int) -> "tuple[_Single | _Table, int]":
         for part in self._parts():
             if index < len(part.names()):
                 return part, index
