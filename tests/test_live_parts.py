@@ -13,7 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memfs.image import Run, State
+from memfs.fuse.filesystem import Filesystem, default_owner
+from memfs.fuse.operations import Operations
+from memfs.fuse.protocol import ATTR_OUT, ENTRY_OUT
+from memfs.image import Run, State, Tally
 from memfs.io import maps, pagemap, pagestate, target
 from memfs.io.maps import Area, Areas, agree, batches, confine, parse, same_mapping
 from memfs.io.pagemap import GUARD, PAGE, PFNZERO, PRESENT, SWAPPED, Pages
@@ -21,6 +24,7 @@ from memfs.io.pagestate import How
 from memfs.io.recent import Recent
 from memfs.io.runs import LONG, Stretch, count, joined
 from memfs.io.smaps import Flags
+from memfs.tree.node import AddressSpace, Dir, Memory, Node, Policy
 
 MAPS = b"""\
 00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus-daemon
@@ -235,6 +239,53 @@ def test_joined_covers_the_same(pieces: list[tuple[int, State]]) -> None:
         assert covering[0].state == state or (state == State.ZERO and covering[0].state == State.DATA)
         assert covering[0].start <= start
         assert end <= covering[0].end
+
+
+# -- what a mount asks for ------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A Space of one page, and how often its bytes were counted."""
+
+    counts = 0
+
+    def tally(self, low: int, high: int) -> Tally:
+        self.counts += 1
+        return Tally(high - low, 0, 0)
+
+    def readinto(self, address: int, buffer: memoryview) -> int:
+        raise AssertionError("nobody reads")
+
+    def runs(self, low: int, high: int) -> Iterator[Run]:
+        raise AssertionError("nobody seeks")
+
+    def view(self, address: int, size: int) -> None:
+        return None
+
+
+class Alone(Dir):
+    """A live directory with one file."""
+
+    policy = Policy.LIVE
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def lookup(self, name: str) -> Node:
+        return self._node
+
+
+@pytest.mark.parametrize("kind", [Memory, AddressSpace])
+def test_what_lives_is_counted_when_somebody_asks(kind: type[Memory]) -> None:
+    """stat(2) is a LOOKUP and a GETATTR: the kernel keeps no more of the first than kind and size."""
+    space = Counted()
+    node = kind(space, 0, PAGE, dict)
+    node.policy = Policy.LIVE
+    operations = Operations(Filesystem(lambda: Alone(node), default_owner(None, None, 0, 0), live=True))
+    number, *_, size, blocks = ENTRY_OUT.unpack(operations.lookup(1, memoryview(b"x\0")))[:9]
+    assert (size, blocks, space.counts) == (node.stat(exact=False).size, 0, 0)
+    size, blocks = ATTR_OUT.unpack(operations.getattr(number, memoryview(b"")))[4:6]
+    assert (size, blocks, space.counts) == (PAGE if kind is Memory else 0, PAGE // 512, 1)
 
 
 # -- descriptors -----------------------------------------------------------------------------------------------------

@@ -301,12 +301,57 @@ def test_smaps_is_not_made_where_no_page_is_missing(own_pages: mmap.mmap, monkey
     monkeypatch.setattr(Flags, "filled_by_others", lambda self, low, high: bool(asked.append(low)))
     low = native.address_of(memoryview(own_pages))
     with space_of(os.getpid()) as space:
-        (run,) = space.runs(low, low + len(own_pages))
-        assert run == (low, low + len(own_pages), State.DATA, low)
+        runs = list(space.runs(low, low + len(own_pages)))
+        assert {run.state for run in runs} == {State.DATA}
+        assert (runs[0].start, runs[-1].end) == (low, low + len(own_pages))
         assert not asked
         own_pages.madvise(mmap.MADV_DONTNEED, 2 << 20, PAGE)
-        assert len(list(space.runs(low, low + len(own_pages)))) == 1
+        assert {run.state for run in space.runs(low, low + len(own_pages))} == {State.DATA}
         assert asked
+
+
+def test_smaps_is_made_for_those_who_read_much(own_pages: mmap.mmap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a small read there is /proc/PID/mem, which gives the same bytes."""
+    made: list[int] = []
+    read = Flags._read
+
+    def noted(flags: Flags, high: int) -> None:
+        made.append(high)
+        read(flags, high)
+
+    monkeypatch.setattr(Flags, "_read", noted)
+    own_pages[:] = b"x" * len(own_pages)
+    low = native.address_of(memoryview(own_pages))
+    with space_of(os.getpid()) as space:
+        assert live.read(space, low, 1 << 20) == b"x" * (1 << 20)
+        assert not made
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+        for _ in range(1 + resident // len(own_pages) // 8):
+            assert live.read(space, low, len(own_pages)) == own_pages[:]
+        assert made
+
+
+def test_the_first_of_a_large_mapping_is_known_soon(own_pages: mmap.mmap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies it begins while the kernel has not walked over all of it."""
+    need(pagemap_scans(), "no PAGEMAP_SCAN (Linux 6.7)")
+    looked: list[int] = []
+    scan = pagemap.scan
+
+    def noted(fd: int, low: int, high: int) -> Iterator[pagemap.Pages]:
+        looked.append(high - low)
+        return scan(fd, low, high)
+
+    monkeypatch.setattr(pagemap, "scan", noted)
+    first, touched, whole = 16 << 20, 24 << 20, len(own_pages)
+    own_pages[:touched] = b"x" * touched
+    low = native.address_of(memoryview(own_pages))
+    with space_of(os.getpid()) as space:
+        runs = space.runs(low, low + whole)
+        assert next(runs) == (low, low + first, State.DATA, low)
+        assert looked == [first]
+        rest = [(run.start - low, run.end - low, run.state) for run in runs]
+    assert rest == [(first, touched, State.DATA), (touched, whole, State.ZERO)]
+    assert sum(looked) == whole
 
 
 def test_zeros_between_pages_are_no_memory_of_ours(own_pages: mmap.mmap) -> None:

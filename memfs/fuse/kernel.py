@@ -101,10 +101,10 @@ class Server:
         threading.Thread(target=self._work, args=(worker,), daemon=True).start()
 
     def _work(self, worker: _Worker) -> None:
-        buffer = memoryview(bytearray(p.REQUEST_SIZE))
-        waiting = Waiting(self._fd)
         unpack, header_size = p.IN_HEADER.unpack_from, p.IN_HEADER.size
-        try:
+        try:  # whatever goes wrong, the mount must not go on with nobody who answers
+            buffer = memoryview(bytearray(p.REQUEST_SIZE))
+            waiting = Waiting(self._fd)
             while not self._surplus(worker):
                 try:
                     got = waiting.read(buffer, self._waits_alone(worker))

@@ -29,14 +29,21 @@ _LISTED = 32768
 """How much readdir(3) of the common C libraries asks for at a time."""
 
 
+class _Own(threading.local):
+    """What each thread has of its own: a buffer for the largest read, and who sent the request that it answers."""
+
+    def __init__(self) -> None:
+        self.buffer = room(READ_AT_MOST)
+        self.asking: tuple[int, int] | None = None  # uid and pid
+
+
 class Operations:
     """The FUSE requests that a read-only filesystem answers."""
 
     def __init__(self, filesystem: Filesystem) -> None:
         self._files = filesystem
         self._inodes = filesystem.inodes
-        self._buffers = threading.local()
-        self._asking = threading.local()
+        self._own = _Own()
         self.live = filesystem.live
         self.read_at_most = filesystem.read_at_most
         self._following: _Chunk | None = None  # what a listing will ask for next
@@ -73,12 +80,12 @@ class Operations:
 
     def ask_as(self, uid: int, pid: int) -> None:
         """Who the requests of this thread come from, from now on."""
-        self._asking.caller = Caller(uid, pid)
+        self._own.asking = uid, pid
 
     @property
     def _caller(self) -> Caller | None:
-        caller: Caller | None = getattr(self._asking, "caller", None)
-        return caller
+        asking = self._own.asking
+        return Caller(*asking) if asking else None
 
     def _entry(self, number: int, node: Node, info: Stat) -> bytes:
         valid = _valid(node)
@@ -133,19 +140,11 @@ class Operations:
         size = min(size, handle.reader.size - offset, self.read_at_most)
         if size <= 0:
             return b""
-        view = handle.reader.view(offset, size)
+        view = None if self.live else handle.reader.view(offset, size)  # the bytes of what lives come by no pipe
         if view is not None:
             return view
-        buffer = self._buffer()[:size]
+        buffer = self._own.buffer[:size]
         return buffer[: self._files.readinto(handle, offset, buffer, mapped=not flags & p.READ_LOCKOWNER)]
-
-    def _buffer(self) -> memoryview:
-        """A buffer for the largest read, one for each thread."""
-        try:
-            buffer: memoryview = self._buffers.buffer
-        except AttributeError:
-            buffer = self._buffers.buffer = room(READ_AT_MOST)
-        return buffer
 
     def release(self, nodeid: int, body: memoryview) -> bytes:
         self._files.release(p.RELEASE_IN.unpack_from(body)[0])

@@ -144,35 +144,32 @@ class Following:
         self._now = now
         self._refresh = refresh
 
-    def _space(self) -> Space:
-        return self._now()
-
     def readinto(self, address: int, buffer: memoryview) -> int:
         for _ in range(_TRIES):
             try:
-                return self._space().readinto(address, buffer)
+                return self._now().readinto(address, buffer)
             except Replaced:
                 self._refresh()
-        return self._space().readinto(address, buffer)
+        return self._now().readinto(address, buffer)
 
     def runs(self, low: int, high: int) -> Iterator[Run]:
         position = low
         for _ in range(_TRIES):
             try:
-                for run in self._space().runs(position, high):
+                for run in self._now().runs(position, high):
                     yield run
                     position = run.end
                 return
             except Replaced:
                 self._refresh()
-        yield from self._space().runs(position, high)
+        yield from self._now().runs(position, high)
 
     def tally(self, low: int, high: int) -> Tally | None:
         try:
-            return self._space().tally(low, high)
+            return self._now().tally(low, high)
         except Replaced:
             self._refresh()
-            return self._space().tally(low, high)
+            return self._now().tally(low, high)
 
     def view(self, address: int, size: int) -> Piece | None:
         return None

@@ -25,9 +25,6 @@ def joined(stretches: Iterable[Stretch]) -> Iterator[Run]:
     for start, end, state in stretches:
         if state is now:
             last = behind = end
-            if now is data and last - first >= LONG:
-                yield Run(first, last, now, first)
-                first = last
         elif now is data and state is zero and end - last < JOINED:
             behind = end
         else:
@@ -38,6 +35,9 @@ def joined(stretches: Iterable[Stretch]) -> Iterator[Run]:
             first = last if behind > last and state is zero else start
             last = behind = end
             now = state
+        if now is data and last - first >= LONG:
+            yield Run(first, last, data, first)
+            first = last
     if now is not None and first < last:
         yield Run(first, last, now, first if now is data else None)
     if behind > last:
