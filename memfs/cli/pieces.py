@@ -19,7 +19,7 @@ from memfs.tree.node import Reader
 _WORTH_THREADS = 8 << 20
 _THREADS = 4  # more would only wait for memory
 _PAGE = 4096
-_PIECE = 1 << 20  # larger ones do not stay in the processor's cache
+_PIECE = 2 << 20  # larger ones do not stay in the processor's cache, smaller ones take more Python
 
 
 class Pieces:

@@ -47,8 +47,8 @@ _VAST = 1 << 26
 read, they are worth the question whether they are empty."""
 
 _FIRST_LOOK = 1 << 24
-"""Of a larger one so many bytes are looked at first, then four times as many, and so on: whoever copies it can begin,
-and whoever asks for its first data alone does not wait for the kernel to walk over all of it (26 ms a GiB)."""
+"""Of a larger one so many bytes are looked at first, then four times as many, and ever more where nothing is: whoever
+copies it can begin, and who asks for its first data alone does not wait for a walk over all of it (26 ms a GiB)."""
 
 _DESCRIPTORS = 192  # of all processes together: the usual limit is 1024 for one of us
 _TRIES = 3
@@ -210,7 +210,8 @@ class LiveSpace:
                     found = self._with(lambda target: self._begin(target, area, start, stop, exact))  # noqa: B023 - _with is done with it at once
                     yield from found
                     start = found[-1][1]
-                    reach *= 4
+                    if reach < _VAST or all(state is not State.DATA for _, _, state in found):
+                        reach *= 4
 
     def _survey(self, target: Target, parts: Sequence[maps.Part], other: State) -> list[Stretch]:
         """The states of some parts that lie together."""
