@@ -83,7 +83,8 @@ class Server:
         the supervisor, and signal handlers run in it."""
         self._start_worker()
         self._wake.wait()  # for INIT: it must not share the interpreter with what follows
-        self._ahead("the root", self._operations.warm)  # while whoever waited for the mount is busy with its own end
+        # While whoever waited for the mount is busy with its own end; where it hangs in the image, nobody waits for it.
+        threading.Thread(target=self._ahead, args=("the root", self._operations.warm), daemon=True).start()
         while not self._ended:
             self._wake.wait()
             self._wake.clear()

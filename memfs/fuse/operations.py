@@ -67,9 +67,11 @@ class Operations:
         }
 
     def warm(self) -> None:
-        """List the root: what that needs is then there when somebody asks."""
-        if not self.live:  # what is listed of a live one is not kept
-            with contextlib.suppress(MemfsError):  # whoever looks gets the error
+        """List the root: what that needs is then there when somebody asks. Of a live one that is the modules alone."""
+        with contextlib.suppress(MemfsError):  # whoever looks gets the error
+            if self.live:
+                self._inodes.directory(ROOT).listing().names()
+            else:
                 self._inodes.base(ROOT)
 
     def opened(self) -> int:
