@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -41,10 +42,12 @@ def test_listing(live: Live, everything: Path) -> None:
         stayed = {pid for pid, _ in before.items() & after.items()}  # a number may be another process's by then
         assert stayed <= listed
         assert {live.pid, os.getpid(), 1} <= listed
-        if listed <= before.keys() | after.keys():  # else one came and went in between: other tests start programs
+        extra = listed - before.keys() - after.keys()
+        if not extra:  # else one came and went in between: other tests start programs
             break
+        time.sleep(0.1)
     else:
-        raise AssertionError("each time there was a process that /proc does not have")
+        raise AssertionError(f"each time there were processes that /proc does not have, {extra}")
     names = [name for name in os.listdir(everything) if not name.isdigit()]
     assert names == ["self", "stat", "uptime", "meminfo", "version", "mounts", "cpuinfo", "loadavg"]
 
