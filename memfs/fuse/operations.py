@@ -8,6 +8,7 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 from memfs.errors import MemfsError
 from memfs.facts.naming import from_bytes, to_bytes
@@ -32,9 +33,11 @@ _LISTED = 32768
 class _Own(threading.local):
     """What each thread has of its own: a buffer for the largest read, and who sent the request that it answers."""
 
-    def __init__(self) -> None:
-        self.buffer = room(READ_AT_MOST)
-        self.asking: tuple[int, int] | None = None  # uid and pid
+    asking: tuple[int, int] | None = None  # uid and pid
+
+    @cached_property
+    def buffer(self) -> memoryview:
+        return room(READ_AT_MOST)
 
 
 class Operations:
