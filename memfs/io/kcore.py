@@ -71,30 +71,20 @@ class Kcore:
         except OSError as error:
             raise from_os_error(self.path, error, f"reading at {offset:#x} failed") from error
 
-    def _borrow(self) -> int:
-        """A descriptor that nobody else reads through until it is given back."""
-        try:
-            return self._free.pop()  # of a list, which needs no lock
-        except IndexError:
-            return self._descriptor()
-
-    def _give_back(self, fd: int) -> None:
-        self._free.append(fd)
-        if not self._open:
-            self.close()
-
     def is_current(self) -> bool:
         """Whether the kernel still has the same program headers, after it has looked at its memory again."""
-        os.close(self._descriptor())
-        fd = self._borrow()
+        fd = self._descriptor()
         try:
             return self._pread(fd, len(self.headers), 0) == self.headers
         finally:
-            self._give_back(fd)
+            os.close(fd)
 
     def readinto(self, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` from `offset`. Raises Replaced if offsets moved, then or before."""
-        fd = self._borrow()
+        try:
+            fd = self._free.pop()  # nobody else reads through it until it is back; a list needs no lock
+        except IndexError:
+            fd = self._descriptor()
         done, size = 0, len(buffer)
         try:
             while done < size:
@@ -107,7 +97,9 @@ class Kcore:
         except OSError as error:
             raise from_os_error(self.path, error, f"reading at {offset + done:#x} failed") from error
         finally:
-            self._give_back(fd)
+            self._free.append(fd)
+            if not self._open:
+                self.close()
         return done
 
     def read(self, offset: int, size: int) -> bytes:

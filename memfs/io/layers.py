@@ -16,13 +16,13 @@ class GapsAs:
     def __init__(self, space: Space, state: State) -> None:
         self._space = space
         self._state = state
+        self._filled = True if state is State.ZERO else None
 
     def readinto(self, address: int, buffer: memoryview) -> int:
-        zero = self._state is State.ZERO
         try:
-            return read_filled(self._space, address, buffer, gaps=True if zero else None)
+            return read_filled(self._space, address, buffer, gaps=self._filled)
         except AbsentMemory as missing:
-            if zero:
+            if self._filled:
                 raise
             raise AbsentMemory(address, gap=False) from missing
 
