@@ -1,5 +1,6 @@
 """The memory of a live process: every state of a page is seen as what it is, and looking changes nothing."""
 
+import ctypes
 import errno
 import itertools
 import json
@@ -21,7 +22,7 @@ from needs import REPO, need, need_tools
 from test_mount_user import USER, interpreter
 
 from memfs.errors import AbsentMemory, MemfsError
-from memfs.image import State
+from memfs.image import Space, State
 from memfs.io import maps, native, pagemap
 from memfs.io.pagemap import PAGE
 from memfs.io.process import WINDOW, LiveSpace
@@ -352,6 +353,32 @@ def test_the_first_of_a_large_mapping_is_known_soon(own_pages: mmap.mmap, monkey
         rest = [(run.start - low, run.end - low, run.state) for run in runs]
     assert rest == [(first, touched, State.DATA), (touched, whole, State.ZERO)]
     assert sum(looked) == whole
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_is_mapped_over_between_two_looks(own_pages: mmap.mmap, tmp_path: Path, pinned: bool) -> None:
+    """Whoever copies a large mapping takes a while from look to look: what comes there is not what was there."""
+    need(pagemap_scans(), "no PAGEMAP_SCAN (Linux 6.7)")
+    first, whole = 16 << 20, len(own_pages)
+    own_pages[:] = b"x" * whole
+    low = native.address_of(memoryview(own_pages))
+    file = tmp_path / "file"
+    file.write_bytes(b"y" * PAGE)
+    calls = ctypes.CDLL(None, use_errno=True)
+    calls.mmap.restype = ctypes.c_void_p
+    calls.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    with space_of(os.getpid()) as space, file.open("rb") as opened:
+        seen: Space = space.pinned(space.areas().within(low, low + whole)) if pinned else space
+        runs = seen.runs(low, low + whole)
+        assert next(runs) == (low, low + first, State.DATA, low)
+        flags = mmap.MAP_PRIVATE | 0x10  # MAP_FIXED
+        at = calls.mmap(low + first, whole - first, mmap.PROT_READ, flags, opened.fileno(), 0)
+        assert at == low + first
+        rest = [(run.start - low, run.end - low, run.state) for run in runs]
+        if pinned:
+            assert rest == [(first, whole, State.ABSENT)]
+        else:
+            assert rest == [(first, first + PAGE, State.DATA), (first + PAGE, whole, State.ABSENT)]
 
 
 def test_zeros_between_pages_are_no_memory_of_ours(own_pages: mmap.mmap) -> None:

@@ -74,6 +74,7 @@ class Server:
         self._wake = threading.Event()
         self._awake = False
         self._ended = False
+        self._short = False  # whether a worker could not be had
         self._spare = False  # whether one of two workers is to end
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
@@ -99,13 +100,22 @@ class Server:
         worker = _Worker()
         with self._lock:
             self._workers.append(worker)
-        threading.Thread(target=self._work, args=(worker,), daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(worker,), daemon=True).start()
+        except (RuntimeError, MemoryError) as error:  # RLIMIT_NPROC, a cgroup's pids.max
+            self._end(worker, begun=False, why=error)
+            if not self._workers:
+                raise
 
     def _work(self, worker: _Worker) -> None:
         unpack, header_size = p.IN_HEADER.unpack_from, p.IN_HEADER.size
+        begun, why = False, None
         try:  # whatever goes wrong, the mount must not go on with nobody who answers
             buffer = memoryview(bytearray(p.REQUEST_SIZE))
             waiting = Waiting(self._fd)
+            if self._operations.live:
+                self._operations.ask_as(0, 0)  # makes what each thread has of its own: before it has taken a request
+            begun = True
             while not self._surplus(worker):
                 try:
                     got = waiting.read(buffer, self._waits_alone(worker))
@@ -128,8 +138,12 @@ class Server:
                 worker.unique = 0
                 if opcode == p.READDIRPLUS:
                     self._ahead("a listing", self._operations.prepare)
+        except MemoryError as error:
+            if begun:
+                raise
+            why = error
         finally:
-            self._end(worker)
+            self._end(worker, begun, why)
 
     def _waits_alone(self, worker: _Worker) -> bool:
         """Whether no other thread waits for requests; those that are stuck do not."""
@@ -149,13 +163,17 @@ class Server:
                 return True
         return False
 
-    def _end(self, worker: _Worker) -> None:
+    def _end(self, worker: _Worker, begun: bool, why: Exception | None = None) -> None:
+        """A worker is no more; `why` it has not begun. Then those that there are go on, if there are any."""
         if worker.pipe is not None:
             worker.pipe.close()
         with self._lock:
             if worker in self._workers:  # not as surplus: the filesystem is gone, or this is a bug
                 self._remove(worker)
-                self._ended = True
+                self._ended = self._ended or begun or not self._workers
+        if why is not None and not self._short:
+            self._short = True  # it will be tried again many times
+            self._log(f"no memory, or no thread, for a worker: {why!r}")
         self._wake.set()
 
     def _remove(self, worker: _Worker) -> None:

@@ -193,25 +193,51 @@ class LiveSpace:
 
     def stretches(self, low: int, high: int, pinned: _Pinned | None, exact: bool = True) -> Iterator[Stretch]:
         """The states of [low, high) as they come; if not `exact`, short zeros may count as the data around them.
-        What is mapped is looked up once, the page table bit by bit."""
+        What is mapped is looked up once, and again where that is mapped no more; the page table bit by bit."""
+        while low < high:
+            for found in self._looks(low, high, pinned, exact):
+                yield from found
+                low = found[-1][1]
+
+    def _looks(self, low: int, high: int, pinned: _Pinned | None, exact: bool) -> Iterator[list[Stretch]]:
+        """The states of [low, high), look by look: whoever copies what one found takes seconds until the next. So it
+        ends, not with the first, where something else than at the beginning is mapped by then."""
         areas = self._with(lambda target: self._between(target, low, high) if _fits(pinned, target) else ())
         other = State.ABSENT if pinned else State.GAP
         parts = maps.confine(areas, pinned.areas if pinned else None, low, high)
         for batch in maps.batches(parts, _VAST):
             start, end, area = batch[0]
             if end - start <= _VAST:
-                yield from self._with(lambda target: self._survey(target, batch, other))  # noqa: B023 - _with is done with it at once
+                found = self._with(  # the lambdas: _with is done with them at once
+                    lambda target: self._survey(target, batch, other) if start == low or _fits(pinned, target) else []  # noqa: B023
+                )
+                if not found:
+                    return
+                yield found
             elif area is None:
-                yield start, end, other
+                yield [(start, end, other)]
             else:
                 reach = _FIRST_LOOK
                 while start < end:
                     stop = min(end, start + reach) if self._scans else end
-                    found = self._with(lambda target: self._begin(target, area, start, stop, exact))  # noqa: B023 - _with is done with it at once
-                    yield from found
+                    found = self._with(
+                        lambda target: (
+                            self._begin(target, area, start, stop, exact)  # noqa: B023
+                            if start == low or self._is_still(target, area, start, stop, pinned)  # noqa: B023
+                            else []
+                        )
+                    )
+                    if not found:
+                        return
+                    yield found
                     start = found[-1][1]
                     if reach < _VAST or all(state is not State.DATA for _, _, state in found):
                         reach *= 4
+
+    def _is_still(self, target: Target, area: Area, low: int, high: int, pinned: _Pinned | None) -> bool:
+        """Whether the area is what is mapped in [low, high) now."""
+        now = self._between(target, low, high)
+        return _fits(pinned, target) and maps.agree((area,), now, low, high) == high
 
     def _survey(self, target: Target, parts: Sequence[maps.Part], other: State) -> list[Stretch]:
         """The states of some parts that lie together."""
