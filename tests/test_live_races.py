@@ -16,6 +16,7 @@ from pathlib import Path
 import live
 import pytest
 from live import PAGE, Live, running, space_of
+from needs import need
 
 from memfs.errors import AbsentMemory, MemfsError
 from memfs.image import Space, State
@@ -198,6 +199,28 @@ def test_vfork(live_programs: Path) -> None:
         finally:
             parent.kill()
             os.kill(child, signal.SIGKILL)
+
+
+def test_a_userfaultfd_that_comes_while_memory_is_read(live_programs: Path) -> None:
+    """A page that goes between the look and the read is nobody's to wait for: who reads by number would, for ever."""
+    need(os.geteuid() == 0, "a userfaultfd(2) that the kernel's own reads wait for takes root")
+    with moving(live_programs, "dropped", 16384) as (process, address, size), space_of(process.pid) as space:
+        rounds = []
+
+        def look() -> None:
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                rounds.append(sum(len(attempt(space, at, 1 << 20)) for at in range(address, address + size, 1 << 20)))
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(20)
+        stuck = thread.is_alive()
+        os.kill(process.pid, signal.SIGKILL)  # which frees whoever waits
+        thread.join(20)
+    assert not stuck
+    assert rounds[0] == size
+    assert 0 < rounds[-1] < size, "no page went while it was read"
 
 
 def test_60_000_mappings(live_programs: Path) -> None:

@@ -8,6 +8,7 @@ answers EINTR for it."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -74,7 +75,7 @@ class Server:
         self._wake = threading.Event()
         self._awake = False
         self._ended = False
-        self._short = False  # whether a worker could not be had
+        self._short = False  # whether it has been said that another worker could not be had
         self._spare = False  # whether one of two workers is to end
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
@@ -84,8 +85,9 @@ class Server:
         the supervisor, and signal handlers run in it."""
         self._start_worker()
         self._wake.wait()  # for INIT: it must not share the interpreter with what follows
-        # While whoever waited for the mount is busy with its own end; where it hangs in the image, nobody waits for it.
-        threading.Thread(target=self._ahead, args=("the root", self._operations.warm), daemon=True).start()
+        # While whoever waited for the mount is busy with its own end. Nobody waits for it, if it hangs in the image.
+        with contextlib.suppress(RuntimeError, MemoryError):  # no thread for it
+            threading.Thread(target=self._ahead, args=("the root", self._operations.warm), daemon=True).start()
         while not self._ended:
             self._wake.wait()
             self._wake.clear()
@@ -97,25 +99,28 @@ class Server:
     # -- workers -------------------------------------------------------------------------------------------------
 
     def _start_worker(self) -> None:
+        """Have one more thread, or go on with those that there are. Raises RuntimeError or MemoryError where there is
+        none."""
         worker = _Worker()
-        with self._lock:
-            self._workers.append(worker)
         try:
-            threading.Thread(target=self._work, args=(worker,), daemon=True).start()
+            waiting, buffer = Waiting(self._fd), memoryview(bytearray(p.REQUEST_SIZE))
+            thread = threading.Thread(target=self._work, args=(worker, waiting, buffer), daemon=True)
+            with self._lock:
+                self._workers.append(worker)
+            thread.start()
         except (RuntimeError, MemoryError) as error:  # RLIMIT_NPROC, a cgroup's pids.max
-            self._end(worker, begun=False, why=error)
+            with self._lock:
+                if worker in self._workers:
+                    self._workers.remove(worker)
             if not self._workers:
                 raise
+            if not self._short:
+                self._short = True  # it will be tried again many times
+                self._log(f"no thread, or no memory, for one more worker: {error!r}")
 
-    def _work(self, worker: _Worker) -> None:
+    def _work(self, worker: _Worker, waiting: Waiting, buffer: memoryview) -> None:
         unpack, header_size = p.IN_HEADER.unpack_from, p.IN_HEADER.size
-        begun, why = False, None
-        try:  # whatever goes wrong, the mount must not go on with nobody who answers
-            buffer = memoryview(bytearray(p.REQUEST_SIZE))
-            waiting = Waiting(self._fd)
-            if self._operations.live:
-                self._operations.ask_as(0, 0)  # makes what each thread has of its own: before it has taken a request
-            begun = True
+        try:
             while not self._surplus(worker):
                 try:
                     got = waiting.read(buffer, self._waits_alone(worker))
@@ -138,12 +143,8 @@ class Server:
                 worker.unique = 0
                 if opcode == p.READDIRPLUS:
                     self._ahead("a listing", self._operations.prepare)
-        except MemoryError as error:
-            if begun:
-                raise
-            why = error
         finally:
-            self._end(worker, begun, why)
+            self._end(worker)
 
     def _waits_alone(self, worker: _Worker) -> bool:
         """Whether no other thread waits for requests; those that are stuck do not."""
@@ -163,17 +164,13 @@ class Server:
                 return True
         return False
 
-    def _end(self, worker: _Worker, begun: bool, why: Exception | None = None) -> None:
-        """A worker is no more; `why` it has not begun. Then those that there are go on, if there are any."""
+    def _end(self, worker: _Worker) -> None:
         if worker.pipe is not None:
             worker.pipe.close()
         with self._lock:
             if worker in self._workers:  # not as surplus: the filesystem is gone, or this is a bug
                 self._remove(worker)
-                self._ended = self._ended or begun or not self._workers
-        if why is not None and not self._short:
-            self._short = True  # it will be tried again many times
-            self._log(f"no memory, or no thread, for a worker: {why!r}")
+                self._ended = True
         self._wake.set()
 
     def _remove(self, worker: _Worker) -> None:
@@ -368,8 +365,13 @@ class KernelSession:
         if not what.files.live:  # the bytes of what lives come by no pipe
             what.files.read_at_most = largest()
         fd = mount.mount(what.point, what.source, what.allow_other)
-        self._server = Server(fd, Operations(what.files), self._ready, self._log, what.trace)
-        self._server.serve()
+        try:
+            self._server = Server(fd, Operations(what.files), self._ready, self._log, what.trace)
+            self._server.serve()
+        except BaseException:
+            with contextlib.suppress(MemfsError):  # what is not served must not stay
+                mount.unmount(what.point, lazy=True)
+            raise
 
     def statistics(self) -> str:
         return self._server.statistics() if self._server else "not mounted yet"

@@ -16,6 +16,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from operator import itemgetter
 from typing import TypeVar
 
@@ -208,8 +209,8 @@ class LiveSpace:
         for batch in maps.batches(parts, _VAST):
             start, end, area = batch[0]
             if end - start <= _VAST:
-                found = self._with(  # the lambdas: _with is done with them at once
-                    lambda target: self._survey(target, batch, other) if start == low or _fits(pinned, target) else []  # noqa: B023
+                found = self._with(
+                    partial(self._survey, parts=batch, other=other, pinned=pinned if start > low else None)
                 )
                 if not found:
                     return
@@ -220,12 +221,9 @@ class LiveSpace:
                 reach = _FIRST_LOOK
                 while start < end:
                     stop = min(end, start + reach) if self._scans else end
+                    again = start > low
                     found = self._with(
-                        lambda target: (
-                            self._begin(target, area, start, stop, exact)  # noqa: B023
-                            if start == low or self._is_still(target, area, start, stop, pinned)  # noqa: B023
-                            else []
-                        )
+                        partial(self._begin, area=area, low=start, high=stop, exact=exact, again=again, pinned=pinned)
                     )
                     if not found:
                         return
@@ -234,13 +232,12 @@ class LiveSpace:
                     if reach < _VAST or all(state is not State.DATA for _, _, state in found):
                         reach *= 4
 
-    def _is_still(self, target: Target, area: Area, low: int, high: int, pinned: _Pinned | None) -> bool:
-        """Whether the area is what is mapped in [low, high) now."""
-        now = self._between(target, low, high)
-        return _fits(pinned, target) and maps.agree((area,), now, low, high) == high
-
-    def _survey(self, target: Target, parts: Sequence[maps.Part], other: State) -> list[Stretch]:
-        """The states of some parts that lie together."""
+    def _survey(
+        self, target: Target, parts: Sequence[maps.Part], other: State, pinned: _Pinned | None
+    ) -> list[Stretch]:
+        """The states of some parts that lie together; none if what is pinned is of another program by now."""
+        if not _fits(pinned, target):
+            return []
         pages = self._listed(target, [area for _, _, area in parts if area], parts[0][0], parts[-1][1])
         out: list[Stretch] = []
         for start, end, area in parts:
@@ -250,8 +247,13 @@ class LiveSpace:
                 out += self._states(target, area, self._pieces(target, area, start, end, _from(pages, start)))
         return out
 
-    def _begin(self, target: Target, area: Area, low: int, high: int, exact: bool) -> list[Stretch]:
-        """The states of the first part of [low, high) of a vast area."""
+    def _begin(
+        self, target: Target, area: Area, low: int, high: int, exact: bool, again: bool, pinned: _Pinned | None
+    ) -> list[Stretch]:
+        """The states of the first part of [low, high) of a vast area; none if it is looked at `again` and something
+        else is mapped there by now."""
+        if again and not (_fits(pinned, target) and self._is_still(target, area, low, high)):
+            return []
         pages: Sequence[pagemap.Pages]
         if not self._scans and target.flags.is_empty(area.start):
             pages = ((low, high, 0),)
@@ -265,6 +267,9 @@ class LiveSpace:
             if any(there[kind] is None for _, _, kind in pages) and self._missing(target, area, low, high) is How.ZERO:
                 pages = pagestate.condensed(pages, there)
         return list(self._states(target, area, self._pieces(target, area, low, high, pages)))
+
+    def _is_still(self, target: Target, area: Area, low: int, high: int) -> bool:
+        return maps.agree((area,), self._between(target, low, high), low, high) == high
 
     def _states(self, target: Target, area: Area, pieces: Iterable[tuple[int, int, How]]) -> Iterator[Stretch]:
         for start, end, how in pieces:
@@ -291,7 +296,7 @@ class LiveSpace:
             here = address + done
             size = min(WINDOW - here % WINDOW, len(buffer) - done)
             view = buffer[done : done + size]
-            got = self._with(lambda target: self._window(target, here, view, pinned))  # noqa: B023 - _with is done with it at once
+            got = self._with(partial(self._window, address=here, view=view, pinned=pinned))
             done += got
             if got < size:
                 break

@@ -3,8 +3,8 @@
 /proc/PID/mem reads whatever is there, without regard to permissions, and never waits for a userfaultfd.
 process_vm_readv(2) is faster for many pieces and for large ones, but goes by a number that may come to mean another
 process or another program, and may wait for ever where a userfaultfd has to fill a page: the caller says when that
-cannot be, which smaps tells. Making smaps holds the lock of the address space for 7 ms a GiB, so it is made for those
-who read much, and very large processes are read without."""
+cannot be, which smaps tells, and that the process has none to register more with. Making smaps holds the lock of the
+address space for 7 ms a GiB, so it is made for those who read much, and very large processes are read without."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from memfs.io import maps, native, pagemap, vdso
 from memfs.io.maps import Area, Areas
 from memfs.io.pagemap import PAGE
 from memfs.io.smaps import Flags
+from memfs.io.userfault import Userfaultfd
 
 _TRIES = 3
 _SMALL = 4 << 30  # bytes that are resident
@@ -64,6 +65,7 @@ class Target:
             raise
         self.maps, self.pagemap, self.mem, smaps = self._fds
         self.flags = Flags(smaps)
+        self._userfaultfd = Userfaultfd(directory)
         self._resident = _resident(directory)
         self._given = 0  # bytes that would have come faster with smaps
         self.pid = own_number(directory) if self._resident < _SMALL else 0  # 0: not by its number
@@ -134,6 +136,8 @@ class Target:
     def may_wait(self, low: int, high: int, spans: Sequence[Span]) -> bool:
         """Whether process_vm_readv(2) of these pieces of [low, high) might wait for somebody who has to fill a page;
         also if nobody knows yet, and to find out is not worth it or another thread is about to. Raises OSError."""
+        if self._userfaultfd.is_held():
+            return True
         if not self.flags.at_hand(high):
             self._given += sum(end - start for start, end in spans) + len(spans) * _A_PIECE
             if self.flags.busy or self._given * _WORTH_SMAPS < self._resident:

@@ -9,18 +9,23 @@
    moving vfork           the same page as "still 1"; a vfork(2)'s child prints its pid, and when a line comes from
                           stdin, executes "still 2"
    moving many N          N mappings of one page that do not become one
+   moving dropped N       N pages, each full of its own number; a moment later they are registered with a userfaultfd
+                          that nobody serves, and go one after the other
 
    Prints "at ADDRESS SIZE" in hex, and "ready". */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -157,6 +162,31 @@ static void many(size_t count)
         pause();
 }
 
+static void dropped(size_t count)
+{
+    char *p = at(WHERE, count * PAGE, ANONYMOUS, -1, 0);
+    madvise(p, count * PAGE, MADV_NOHUGEPAGE);
+    for (size_t i = 0; i < count; i++)
+        fill(p + i * PAGE, i + 1);
+    int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_register all = {.range = {(unsigned long)p, count * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (fd < 0 || ioctl(fd, UFFDIO_API, &api)) {
+        perror("userfaultfd");
+        exit(1);
+    }
+    ready(count * PAGE);
+    usleep(300000);
+    if (ioctl(fd, UFFDIO_REGISTER, &all)) {
+        perror("UFFDIO_REGISTER");
+        exit(1);
+    }
+    for (size_t i = 0;; i = (i + 7919) % count) {
+        madvise(p + i * PAGE, PAGE, MADV_DONTNEED);
+        usleep(500);
+    }
+}
+
 int main(int argc, char **argv)
 {
     self = argv;
@@ -175,5 +205,7 @@ int main(int argc, char **argv)
         with_vfork();
     else if (argc > 2 && !strcmp(argv[1], "many"))
         many(atol(argv[2]));
+    else if (argc > 2 && !strcmp(argv[1], "dropped"))
+        dropped(atol(argv[2]));
     return 2;
 }
