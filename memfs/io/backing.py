@@ -199,7 +199,7 @@ def _nodes(directory: int, area: Area) -> Iterator[int]:
     try:
         node = os.open(link, os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
-        moved = True
+        moved = _has_links(directory)
     except OSError:
         moved = False
     else:
@@ -208,6 +208,15 @@ def _nodes(directory: int, area: Area) -> Iterator[int]:
     yield from _by_path(directory, area)
     if moved:
         raise _Moved
+
+
+def _has_links(directory: int) -> bool:
+    """Whether this kernel has map_files at all (CONFIG_CHECKPOINT_RESTORE before Linux 4.3)."""
+    try:
+        os.stat("map_files", dir_fd=directory)
+    except OSError:
+        return False
+    return True
 
 
 def _by_path(directory: int, area: Area) -> Iterator[int]:
