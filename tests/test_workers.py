@@ -24,7 +24,7 @@ class Served:
     def __init__(self, fd: int) -> None:
         self.said: list[str] = []
         operations = Operations(Filesystem(_nothing, default_owner(None, None, 0, 0), live=True))
-        self.server = kernel.Server(fd, operations, lambda: None, self.said.append)  # type: ignore[arg-type] - all of a Log that it uses
+        self.server = kernel.Server(fd, operations, lambda: None, self.said.append)
 
 
 @pytest.fixture

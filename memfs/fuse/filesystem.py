@@ -7,7 +7,7 @@ import itertools
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec
 
 from memfs.errors import MemfsError
 from memfs.fuse.inodes import Inodes
@@ -17,6 +17,9 @@ MODES = {Kind.DIR: stat.S_IFDIR | 0o555, Kind.FILE: stat.S_IFREG | 0o444, Kind.L
 BLOCK, NAME_AT_MOST = 4096, 255
 READ_AT_MOST = 256 * 4096
 """The largest read that any kernel asks for (FUSE_MAX_MAX_PAGES in fs/fuse/fuse_i.h, Linux 6.12)."""
+
+
+P = ParamSpec("P")
 
 
 class Owner(NamedTuple):
@@ -57,12 +60,12 @@ class Handle(NamedTuple):
     who: Who | None = None
     uid: int = 0
 
-    def guarded(self, look: Callable[[], int]) -> int:
+    def guarded(self, look: Callable[P, int], *arguments: P.args, **named: P.kwargs) -> int:
         """Look, if that is allowed, and if it still was when it was done. Raises MemfsError (EACCES)."""
         if self.who is None:
-            return look()
+            return look(*arguments, **named)
         _let(self.who, self.uid)
-        found = look()
+        found = look(*arguments, **named)
         _let(self.who, self.uid)
         return found
 
@@ -170,8 +173,7 @@ class Filesystem:
         one. A file that is opened for it is read through the cache all the same if it is mapped; then a page that is
         not all there is an error (SIGBUS). Raises MemfsError (EIO, ENODATA; EACCES where a process has become another
         user's since it was opened, by executing a setuid program)."""
-        look = handle.reader.readinto
-        got = look(offset, buffer) if handle.who is None else handle.guarded(lambda: look(offset, buffer))
+        got = handle.guarded(handle.reader.readinto, offset, buffer)
         if got < len(buffer) and not handle.direct:
             raise MemfsError(f"{got} of {len(buffer)} bytes at {offset:#x} could be read")
         if got < len(buffer) and mapped:
@@ -190,7 +192,7 @@ class Filesystem:
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise MemfsError("no such seek", errno=errno.EINVAL)
         seek = handle.reader.next_data if whence == os.SEEK_DATA else handle.reader.next_hole
-        return handle.guarded(lambda: seek(offset))
+        return handle.guarded(seek, offset)
 
     def xattr(self, number: int, name: str, caller: Caller | None = None) -> str:
         """An extended attribute. Raises MemfsError: EOPNOTSUPP for what is not user.*, as `ls -l` then asks once for

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from memfs.errors import from_os_error
 from memfs.image import State
 from memfs.io import mounts, native
-from memfs.io.maps import Area, agree, same_mapping
+from memfs.io.maps import Area, is_still, same_mapping
 from memfs.io.pagemap import PAGE
 from memfs.io.runs import Stretch
 
@@ -166,7 +166,7 @@ def open_mapped(directory: int, area: Area, between: Callable[[int, int], Sequen
                 moved = True
                 continue
             if backing:
-                if agree((piece,), between(piece.start, piece.end), piece.start, piece.end) == piece.end:
+                if is_still(piece, between(piece.start, piece.end), piece.start, piece.end):
                     return backing
                 backing.close()
         if not moved or time.monotonic() > until:
@@ -224,7 +224,7 @@ def _by_path(directory: int, area: Area) -> Iterator[int]:
     if not area.path.startswith("/") or area.path.endswith(_DELETED):
         return
     for path in dict.fromkeys((area.path, area.path.replace("\\012", "\n"))):
-        node = _path_only(directory, f"root{path}", os.O_NOFOLLOW)
+        node = _path_only(directory, f"root{path}")
         if node is None:
             continue
         info = os.fstat(node)
@@ -235,9 +235,9 @@ def _by_path(directory: int, area: Area) -> Iterator[int]:
             os.close(node)
 
 
-def _path_only(directory: int, path: str, flags: int = 0) -> int | None:
+def _path_only(directory: int, path: str) -> int | None:
     try:
-        return os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=directory)
+        return os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
     except (OSError, ValueError):
         return None
 

@@ -199,6 +199,11 @@ def agree(before: Sequence[Area], after: Sequence[Area], low: int, high: int) ->
     return low
 
 
+def is_still(area: Area, now: Sequence[Area], low: int, high: int) -> bool:
+    """Whether an area is what `now` shows in all of [low, high)."""
+    return agree((area,), now, low, high) == high
+
+
 Part = tuple[int, int, Area | None]
 """[start, end), and the area that is mapped there; None for a gap."""
 

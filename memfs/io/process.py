@@ -252,7 +252,7 @@ class LiveSpace:
     ) -> list[Stretch]:
         """The states of the first part of [low, high) of a vast area; none if it is looked at `again` and something
         else is mapped there by now."""
-        if again and not (_fits(pinned, target) and self._is_still(target, area, low, high)):
+        if again and not (_fits(pinned, target) and maps.is_still(area, self._between(target, low, high), low, high)):
             return []
         pages: Sequence[pagemap.Pages]
         if not self._scans and target.flags.is_empty(area.start):
@@ -267,9 +267,6 @@ class LiveSpace:
             if any(there[kind] is None for _, _, kind in pages) and self._missing(target, area, low, high) is How.ZERO:
                 pages = pagestate.condensed(pages, there)
         return list(self._states(target, area, self._pieces(target, area, low, high, pages)))
-
-    def _is_still(self, target: Target, area: Area, low: int, high: int) -> bool:
-        return maps.agree((area,), self._between(target, low, high), low, high) == high
 
     def _states(self, target: Target, area: Area, pieces: Iterable[tuple[int, int, How]]) -> Iterator[Stretch]:
         for start, end, how in pieces:

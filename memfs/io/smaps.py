@@ -50,13 +50,16 @@ class Flags:
 
     def at_hand(self, high: int) -> bool:
         """Whether it is known what is below an address, so that asking costs nothing."""
-        return self._known >= high and time.monotonic() <= self._old + _COST * self._cost
+        return self._known >= high and not self._is_old(time.monotonic())
+
+    def _is_old(self, now: float) -> bool:
+        return now > self._old + _COST * self._cost
 
     def filled_by_others(self, low: int, high: int) -> bool:
         """Whether [low, high) touches such a mapping. Raises OSError."""
         with self._lock:
             now = time.monotonic()
-            if now > self._old + _COST * self._cost:
+            if self._is_old(now):
                 os.lseek(self._fd, 0, os.SEEK_SET)
                 self._begin()
             if self._known < high:
