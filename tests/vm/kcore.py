@@ -46,6 +46,11 @@ class Kernel:
         self.info = json.loads(self.memfs("info.json"))
         self.vmcoreinfo = dict(line.split("=", 1) for line in self.memfs("vmcoreinfo").splitlines() if "=" in line)
 
+    def remount(self) -> None:
+        """Another memfs, in other pages."""
+        done = self.guest.sh(f"{MEMFS} umount {POINT} && {MEMFS} mount /proc/kcore {POINT}")
+        assert done.returncode == 0, done.stderr.decode()
+
     def memfs(self, name: str) -> str:
         """What the mount said when it was new."""
         return (self.directory / "memfs" / name).read_text()
