@@ -9,7 +9,7 @@
    moving vfork           the same page as "still 1"; a vfork(2)'s child prints its pid, and when a line comes from
                           stdin, executes "still 2"
    moving many N          N mappings of one page that do not become one
-   moving dropped N       N pages, each full of its own number; a moment later they are registered with a userfaultfd
+   moving dropped N       N pages, each full of its own number; on SIGUSR1 they are registered with a userfaultfd
                           that nobody serves, and go one after the other
 
    Prints "at ADDRESS SIZE" in hex, and "ready". */
@@ -175,8 +175,13 @@ static void dropped(size_t count)
         perror("userfaultfd");
         exit(1);
     }
+    sigset_t told;
+    int number;
+    sigemptyset(&told);
+    sigaddset(&told, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &told, 0);
     ready(count * PAGE);
-    usleep(300000);
+    sigwait(&told, &number);
     if (ioctl(fd, UFFDIO_REGISTER, &all)) {
         perror("UFFDIO_REGISTER");
         exit(1);
